@@ -1,0 +1,15 @@
+"""Numba kernels: arrays in, arrays out, **no checks**. Only `npreparam.ops` may call them, after validation.
+
+A kernel module is imported when it is first used, so that importing npreparam does not import Numba.
+"""
+
+import importlib
+from types import ModuleType
+
+_MODULES = ("batch_norm", "conv2d", "im2col", "matmul", "pool")
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return importlib.import_module(f"{__name__}.{name}")

@@ -1,0 +1,76 @@
+"""Counters that threads share inside a kernel, without the interpreter lock."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import config
+from numba.extending import intrinsic
+
+INT = ir.IntType(64)
+
+
+def _add(typingctx, counters, index):  # type: ignore[no-untyped-def]
+    """Add one to counters[index], atomically; returns the value before."""
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        data = context.make_array(signature.args[0])(context, builder, value=args[0]).data
+        return builder.atomic_rmw("add", builder.gep(data, [args[1]]), INT(1), "seq_cst")
+
+    return types.int64(counters, types.intp), codegen
+
+
+def _read(typingctx, counters, index):  # type: ignore[no-untyped-def]
+    """counters[index] as other threads last wrote it."""
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        data = context.make_array(signature.args[0])(context, builder, value=args[0]).data
+        return builder.load_atomic(builder.gep(data, [args[1]]), "acquire", 8)
+
+    return types.int64(counters, types.intp), codegen
+
+
+_lock = threading.Lock()
+
+
+def _add_twin(counters: Any, index: int) -> int:
+    with _lock:
+        before = int(counters[index])
+        counters[index] = before + 1
+    return before
+
+
+def _read_twin(counters: Any, index: int) -> int:
+    return int(counters[index])
+
+
+if config.DISABLE_JIT:
+    add, read = _add_twin, _read_twin
+else:
+    add, read = intrinsic(_add), intrinsic(_read)
+
+
+def new_counters(stages: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Two counters for each stage: chunks drawn, chunks done."""
+    return np.zeros(2 * stages, np.int64)
+
+
+@njit(nogil=True, cache=True, fastmath=False)
+def draw(counters: Any, stage: int) -> int:
+    """The next chunk of a stage; no two threads get the same number."""
+    return add(counters, 2 * stage)
+
+
+@njit(nogil=True, cache=True, fastmath=False)
+def finish(counters: Any, stage: int) -> None:
+    """Report one chunk of a stage as done."""
+    add(counters, 2 * stage + 1)
+
+
+@njit(nogil=True, cache=True, fastmath=False)
+def await_stage(counters: Any, stage: int, chunks: int) -> None:
+    """Return when all chunks of a stage are done: they are all drawn by now, so this waits for a chunk at most."""
+    while read(counters, 2 * stage + 1) < chunks:
+        pass

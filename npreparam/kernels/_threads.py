@@ -1,0 +1,114 @@
+"""The thread pool: the calling thread and a few sleeping helpers share the tasks of a `nogil` kernel.
+
+Numba's own layers were not used: OpenMP threads go on spinning after a call and slow a user's next BLAS call down, and `workqueue`
+aborts the process when two Python threads call it at once. Here helpers sleep on a queue, the caller takes its share, and a
+helper that wakes late finds nothing left to do, so the caller never waits for a thread that has not begun.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from npreparam._shapes import as_int
+
+CHUNKS_PER_THREAD = 4  # enough that a thread that was interrupted does not hold up the others
+
+Work = Callable[[], None]
+
+
+def _default_threads() -> int:
+    wanted = os.environ.get("NPREPARAM_NUM_THREADS")
+    if wanted is not None and wanted.isdigit() and int(wanted) > 0:
+        return int(wanted)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Pool:
+    def __init__(self) -> None:
+        self.size = _default_threads()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the helpers: a forked child inherits none of them, and the lock may be held by a thread it does not have."""
+        self.lock, self.helpers, self.jobs = threading.Lock(), 0, queue.SimpleQueue[Work]()
+
+    def submit(self, work: Work, helpers: int) -> None:
+        if self.helpers < helpers:
+            with self.lock:
+                for number in range(self.helpers, helpers):
+                    threading.Thread(target=self._serve, args=(self.jobs,), name=f"npreparam-{number}", daemon=True).start()
+                self.helpers = max(self.helpers, helpers)
+        for _ in range(helpers):
+            self.jobs.put(work)
+
+    @staticmethod
+    def _serve(jobs: queue.SimpleQueue[Work]) -> None:
+        while True:
+            jobs.get()()
+
+
+_pool = _Pool()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.reset)
+
+
+def get_num_threads() -> int:
+    """Number of threads a kernel may use: the CPUs this process may run on, or NPREPARAM_NUM_THREADS."""
+    return _pool.size
+
+
+def set_num_threads(threads: int) -> None:
+    """Set the number of threads a kernel may use; results do not depend on it, bit for bit."""
+    _pool.size = as_int(threads, "threads", 1)
+
+
+def run_together(kernel: Callable[..., None], *args: Any, small: bool = False) -> None:
+    """Call ``kernel(*args)`` here and on the helpers at once; the kernel shares its tasks out by `_atomic.draw` and returns when all are done."""
+    if not small and _pool.size > 1:
+        def work() -> None:
+            kernel(*args)
+
+        _pool.submit(work, _pool.size - 1)
+    kernel(*args)
+
+
+class _Job:
+    """One kernel call cut into chunks: threads draw chunk numbers from one counter until none is left."""
+
+    def __init__(self, kernel: Callable[..., None], tasks: int, chunks: int, args: tuple[Any, ...]) -> None:
+        self.kernel, self.tasks, self.chunks, self.args = kernel, tasks, chunks, args
+        self.counter = itertools.count()  # next() is atomic under the interpreter lock
+        self.lock, self.left, self.done = threading.Lock(), chunks, threading.Event()
+        self.error: BaseException | None = None
+
+    def work(self) -> None:
+        while (chunk := next(self.counter)) < self.chunks:
+            first, last = chunk * self.tasks // self.chunks, (chunk + 1) * self.tasks // self.chunks
+            try:
+                self.kernel(first, last, *self.args)
+            except BaseException as error:
+                self.error = error
+            with self.lock:
+                self.left -= 1
+                if not self.left:
+                    self.done.set()
+
+
+def run(kernel: Callable[..., None], tasks: int, *args: Any, small: bool = False) -> None:
+    """Call ``kernel(first, last, *args)`` over ``range(tasks)`` in contiguous pieces, on several threads unless `small`."""
+    threads = 1 if small else min(_pool.size, tasks)
+    if threads <= 1:
+        if tasks:
+            kernel(0, tasks, *args)
+        return
+    job = _Job(kernel, tasks, min(tasks, threads * CHUNKS_PER_THREAD), args)
+    _pool.submit(job.work, threads - 1)
+    job.work()
+    job.done.wait()
+    if job.error is not None:
+        raise job.error

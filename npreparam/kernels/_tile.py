@@ -1,0 +1,169 @@
+"""The micro-kernel: one register tile of an implicit im2col product, written as LLVM vector code.
+
+    out[i, j] = max(floor, start[i] + sum_k w[k, i] * x[off[k] + j])        i < rows, j < vectors * lanes
+
+Every element is one chain of fused multiply-adds over k = 0, 1, ..., in that order, begun from `start[i]` (the bias, or 0).
+`floor` is 0 for a fused ReLU and -inf for none; a NaN passes through. With Numba's JIT disabled the Python twin below runs instead.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils, config
+from numba.extending import intrinsic
+
+from npreparam.kernels import _cpu
+from npreparam.kernels._fma import fma
+
+INT = ir.IntType(64)
+
+
+class Emitter:
+    """Emits vector code over the arrays of one intrinsic call: element pointers, 64-byte loads and stores, splats and FMAs."""
+
+    def __init__(self, context: Any, builder: ir.IRBuilder, array: types.Array, vector_bytes: int = _cpu.VECTOR_BYTES) -> None:
+        self.context, self.builder = context, builder
+        self.scalar = context.get_data_type(array.dtype)
+        self.size = array.dtype.bitwidth // 8
+        self.lanes = vector_bytes // self.size
+        self.vector = ir.VectorType(self.scalar, self.lanes)
+        name = f"llvm.fma.v{self.lanes}f{8 * self.size}"
+        self.fused = cgutils.get_or_insert_function(builder.module, ir.FunctionType(self.vector, [self.vector] * 3), name)
+        self.first_lane = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
+
+    def pointer(self, array_type: types.Array, array: ir.Value, index: ir.Value) -> ir.Value:
+        data = self.context.make_array(array_type)(self.context, self.builder, value=array).data
+        return self.builder.gep(data, [index])
+
+    def at(self, pointer: ir.Value, index: ir.Value | int) -> ir.Value:
+        return self.builder.gep(pointer, [INT(index) if isinstance(index, int) else index])
+
+    def load(self, pointer: ir.Value, vector: int = 0) -> ir.Value:
+        place = self.builder.bitcast(self.at(pointer, vector * self.lanes), self.vector.as_pointer())
+        return self.builder.load(place, align=self.size)
+
+    def store(self, value: ir.Value, pointer: ir.Value, vector: int = 0) -> None:
+        place = self.builder.bitcast(self.at(pointer, vector * self.lanes), self.vector.as_pointer())
+        self.builder.store(value, place, align=self.size)
+
+    def splat(self, value: ir.Value) -> ir.Value:
+        undefined = ir.Constant(self.vector, ir.Undefined)
+        one = self.builder.insert_element(undefined, value, ir.IntType(32)(0))
+        return self.builder.shuffle_vector(one, undefined, self.first_lane)
+
+    def fma(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+        return self.builder.call(self.fused, [a, b, c])
+
+    def loop(self, count: ir.Value, starts: list[ir.Value], body: Any) -> list[ir.Value]:
+        """``for k in range(count): values = body(k, values)``, the values kept in registers; `starts` where count is 0."""
+        builder, before = self.builder, self.builder.block
+        head, inside, done = (builder.append_basic_block(name) for name in ("head", "body", "done"))
+        builder.branch(head)
+        builder.position_at_end(head)
+        k = builder.phi(INT)
+        values = [builder.phi(start.type) for start in starts]
+        builder.cbranch(builder.icmp_signed("<", k, count), inside, done)
+        builder.position_at_end(inside)
+        following = [builder.add(k, INT(1)), *body(k, values)]
+        last = builder.block
+        builder.branch(head)
+        for phi, start, new in zip([k, *values], [INT(0), *starts], following, strict=True):
+            phi.add_incoming(start, before)
+            phi.add_incoming(new, last)
+        builder.position_at_end(done)
+        return values
+
+
+def _make_tile(rows: int, vectors: int) -> Any:
+    def tile(typingctx, w, w0, x, x0, off, off0, taps, start, start0, floor, out, out0, ldo):  # type: ignore[no-untyped-def]
+        signature = types.void(w, types.intp, x, types.intp, off, types.intp, types.intp, start, types.intp, x.dtype, out, types.intp,
+                               types.intp)
+
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            kind = signature.args
+            emit = Emitter(context, builder, kind[2])
+            weights, pixels, table, begin, result = (emit.pointer(kind[i], args[i], args[i + 1]) for i in (0, 2, 4, 7, 10))
+            taps, floor, ldo = args[6], args[9], args[12]
+            begins = [emit.splat(builder.load(emit.at(begin, i))) for i in range(rows)]
+
+            def body(k, sums):  # type: ignore[no-untyped-def]
+                here = emit.at(pixels, builder.load(emit.at(table, k)))
+                xs = [emit.load(here, j) for j in range(vectors)]
+                column = emit.at(weights, builder.mul(k, INT(rows)))
+                out = []
+                for i in range(rows):
+                    weight = emit.splat(builder.load(emit.at(column, i)))
+                    out += [emit.fma(weight, xs[j], sums[i * vectors + j]) for j in range(vectors)]
+                return out
+
+            sums = emit.loop(taps, [b for b in begins for _ in range(vectors)], body)
+            floors = emit.splat(floor)
+            for i in range(rows):
+                row = emit.at(result, builder.mul(ldo, INT(i)))
+                for j in range(vectors):
+                    value = sums[i * vectors + j]
+                    emit.store(builder.select(builder.fcmp_unordered(">", value, floors), value, floors), row, j)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return tile
+
+
+def _make_twin(rows: int, vectors: int) -> Any:
+    """The tile as plain loops, for NUMBA_DISABLE_JIT=1 and for reading."""
+    def tile(w, w0, x, x0, off, off0, taps, start, start0, floor, out, out0, ldo):  # type: ignore[no-untyped-def]
+        for i in range(rows):
+            for j in range(vectors * _cpu.VECTOR_BYTES // x.itemsize):
+                total = start[start0 + i]
+                for k in range(taps):
+                    total = fma(w[w0 + k * rows + i], x[x0 + off[off0 + k] + j], total)
+                out[out0 + i * ldo + j] = floor if total <= floor else total
+
+    return tile
+
+
+def _copy_half(typingctx, source, at, step, target, to):  # type: ignore[no-untyped-def]
+    """Copy half a vector of elements `step` = 1 or 2 apart, reading nothing beyond the last of them."""
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        emit = Emitter(context, builder, signature.args[0], _cpu.VECTOR_BYTES // 2)
+        n = emit.lanes
+        here, there = emit.pointer(signature.args[0], args[0], args[1]), emit.pointer(signature.args[3], args[3], args[4])
+        with builder.if_else(builder.icmp_signed("==", args[2], INT(1))) as (near, apart):
+            with near:
+                emit.store(emit.load(here), there)
+            with apart:
+                low, high = emit.load(here), emit.load(emit.at(here, n - 1))  # element 2i is high[2i - (n-1)] from the middle on
+                picks = [2 * i if 2 * i < n else n + 2 * i - (n - 1) for i in range(n)]
+                emit.store(builder.shuffle_vector(low, high, ir.Constant(ir.VectorType(ir.IntType(32), n), picks)), there)
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, types.intp, target, types.intp), codegen
+
+
+def _half_lanes(typingctx, array):  # type: ignore[no-untyped-def]
+    """Elements in half a vector of an array's dtype, a constant to the compiler."""
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        return INT(_cpu.VECTOR_BYTES // 2 // (signature.args[0].dtype.bitwidth // 8))
+
+    return types.intp(array), codegen
+
+
+def _half_lanes_twin(array):  # type: ignore[no-untyped-def]
+    return _cpu.VECTOR_BYTES // 2 // array.itemsize
+
+
+def _copy_half_twin(source, at, step, target, to):  # type: ignore[no-untyped-def]
+    count = _half_lanes_twin(target)
+    target[to : to + count] = source[at : at + (count - 1) * step + 1 : step]
+
+
+if config.DISABLE_JIT:
+    tile, single_tile = _make_twin(_cpu.ROWS, 1), _make_twin(1, _cpu.SINGLE_VECTORS)
+    copy_half, half_lanes = _copy_half_twin, _half_lanes_twin
+else:
+    tile, single_tile = intrinsic(_make_tile(_cpu.ROWS, 1)), intrinsic(_make_tile(1, _cpu.SINGLE_VECTORS))
+    copy_half, half_lanes = intrinsic(_copy_half), intrinsic(_half_lanes)

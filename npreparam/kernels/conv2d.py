@@ -1,0 +1,38 @@
+"""Convolution and its gradients by implicit im2col; valid input is assumed, `npreparam.ops.conv2d` checks it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npreparam._shapes import Pair, Window
+from npreparam.kernels import _plan
+from npreparam.kernels._correlate import product
+from npreparam.kernels._memory import strided
+
+Array = NDArray[Any]
+
+
+def _dense(w: Array) -> Array:
+    """OIHW weights in C order, which the weight offsets assume (a copy only for unusual layouts)."""
+    return np.ascontiguousarray(w)
+
+
+def conv2d(x: Array, w: Array, b: Array | None, window: Window, relu: bool = False) -> Array:
+    """y[n, o, r, c] = b[o] + sum over (i, kh, kw) of w[o, i, kh, kw] * padded x[n, i, r*s + kh*d, c*s + kw*d], then ReLU if asked."""
+    y = np.empty((x.shape[0], w.shape[0], *window.output_size((x.shape[2], x.shape[3]))), x.dtype)
+    if y.size:
+        source, plan = _plan.forward(x.shape, w.shape, window, x.itemsize)
+        product(plan, x.shape[0], strided(_dense(w)), strided(x), source, b, relu, y)
+    return y
+
+
+def conv2d_input_grad(gy: Array, w: Array, b: Array | None, size: Pair, window: Window) -> Array:
+    """gx[n, i, ih, iw] = b[i] + sum of w[o, i, kh, kw] * gy[n, o, r, c] over all taps and pixels that read x[n, i, ih, iw]."""
+    gx = np.empty((gy.shape[0], w.shape[1] * window.groups, *size), gy.dtype)
+    if gx.size:
+        source, plan = _plan.input_grad(gy.shape, w.shape, size, window, gy.itemsize)
+        product(plan, gy.shape[0], strided(_dense(w)), strided(gy), source, b, False, gx)
+    return gx

@@ -1,0 +1,57 @@
+"""Validation at the door: dtypes, ranks and channel counts, before any kernel sees raw memory.
+
+**The dtype rule.** Arrays are float32 or float64, and all arrays of one call have the same dtype; nothing is promoted silently.
+Python numbers take the dtype of the arrays beside them.
+"""
+
+from __future__ import annotations
+
+import numbers
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npreparam._errors import DTypeError, ShapeError
+
+Array = NDArray[Any]
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def as_array(value: Any, name: str) -> Array:
+    """`value` as a float32 or float64 array in native byte order; anything else raises DTypeError."""
+    if not isinstance(value, np.ndarray | np.generic):
+        raise DTypeError(f"`{name}` (a {type(value).__name__}) must be a NumPy array; convert it with numpy.asarray(..., dtype=numpy.float64)")
+    array = np.asarray(value)
+    dtype = array.dtype.newbyteorder("=")
+    if dtype not in FLOATS:
+        raise DTypeError(f"`{name}` has dtype {array.dtype}, but only float32 and float64 are taken; convert it with .astype(numpy.float64)")
+    return array.astype(dtype, copy=False)
+
+
+def same_dtype(**arrays: Any) -> list[Array | None]:
+    """The arguments as float arrays of one dtype; None stays None and Python numbers adapt to the arrays beside them."""
+    values: dict[str, Any] = {name: value if value is None or is_number(value) else as_array(value, name) for name, value in arrays.items()}
+    dtypes = {name: value.dtype for name, value in values.items() if isinstance(value, np.ndarray)}
+    if len(set(dtypes.values())) > 1:
+        told = ", ".join(f"`{name}` {dtype}" for name, dtype in dtypes.items())
+        raise DTypeError(f"all arrays of one call must have the same dtype, got {told}; convert with .astype")
+    dtype = next(iter(dtypes.values()), np.dtype(np.float64))
+    return [np.asarray(value, dtype) if is_number(value) else value for value in values.values()]
+
+
+def is_number(value: Any) -> bool:
+    """True for a Python real number (not for NumPy scalars, which carry a dtype)."""
+    return isinstance(value, numbers.Real) and not isinstance(value, np.generic | bool)
+
+
+def check_rank(array: Array, name: str, rank: int, meaning: str) -> None:
+    """Raise ShapeError unless `array` has `rank` axes; `meaning` names them."""
+    if array.ndim != rank:
+        raise ShapeError(f"`{name}` has shape {array.shape}, but must have {rank} axes: {meaning}")
+
+
+def check_shape(array: Array, name: str, shape: tuple[int, ...], meaning: str) -> None:
+    """Raise ShapeError unless `array` has exactly `shape`; `meaning` says where that comes from."""
+    if array.shape != shape:
+        raise ShapeError(f"`{name}` has shape {array.shape}, but must have shape {shape}: {meaning}")
