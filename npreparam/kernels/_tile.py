@@ -30,8 +30,6 @@ class Emitter:
         self.size = array.dtype.bitwidth // 8
         self.lanes = vector_bytes // self.size
         self.vector = ir.VectorType(self.scalar, self.lanes)
-        name = f"llvm.fma.v{self.lanes}f{8 * self.size}"
-        self.fused = cgutils.get_or_insert_function(builder.module, ir.FunctionType(self.vector, [self.vector] * 3), name)
         self.first_lane = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
 
     def pointer(self, array_type: types.Array, array: ir.Value, index: ir.Value) -> ir.Value:
@@ -55,7 +53,18 @@ class Emitter:
         return self.builder.shuffle_vector(one, undefined, self.first_lane)
 
     def fma(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
-        return self.builder.call(self.fused, [a, b, c])
+        name, signature = f"llvm.fma.v{self.lanes}f{8 * self.size}", ir.FunctionType(self.vector, [self.vector] * 3)
+        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, signature, name), [a, b, c])
+
+    def sum_lanes(self, vector: ir.Value) -> ir.Value:
+        """The lanes added in halves: lane i to lane i + n/2, then the same of the first half."""
+        n = self.lanes
+        while n > 1:
+            n //= 2
+            halves = [ir.Constant(ir.VectorType(ir.IntType(32), n), list(range(first, first + n))) for first in (0, n)]
+            low, high = (self.builder.shuffle_vector(vector, vector, half) for half in halves)
+            vector = self.builder.fadd(low, high)
+        return self.builder.extract_element(vector, ir.IntType(32)(0))
 
     def loop(self, count: ir.Value, starts: list[ir.Value], body: Any) -> list[ir.Value]:
         """``for k in range(count): values = body(k, values)``, the values kept in registers; `starts` where count is 0."""
@@ -126,6 +135,63 @@ def _make_twin(rows: int, vectors: int) -> Any:
     return tile
 
 
+def _make_grad_tile(rows: int, taps: int) -> Any:
+    def grad_tile(typingctx, gy, g0, ldg, x, x0, off, off0, mask, table, first, last, out):  # type: ignore[no-untyped-def]
+        signature = types.void(gy, types.intp, types.intp, x, types.intp, off, types.intp, mask, table, types.intp, types.intp, out)
+
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            kind = signature.args
+            emit = Emitter(context, builder, kind[3])
+            bits = Emitter(context, builder, kind[7])
+            zero = INT(0)
+            cotangents, pixels, begin = (emit.pointer(kind[i], args[i], args[j]) for i, j in ((0, 1), (3, 4), (5, 6)))
+            places = emit.pointer(kind[8], args[8], builder.mul(args[9], INT(3)))
+            offsets = [builder.load(emit.at(begin, t)) for t in range(taps)]
+
+            def body(j, sums):  # type: ignore[no-untyped-def]
+                place = emit.at(places, builder.mul(j, INT(3)))
+                at_x, at_g, at_m = (builder.load(emit.at(place, i)) for i in range(3))
+                live = bits.load(bits.pointer(kind[7], args[7], at_m))
+                here, there = emit.at(pixels, at_x), emit.at(cotangents, at_g)
+                xs = [builder.bitcast(builder.and_(builder.bitcast(emit.load(emit.at(here, o)), bits.vector), live), emit.vector)
+                      for o in offsets]
+                out = []
+                for i in range(rows):
+                    g = emit.load(emit.at(there, builder.mul(args[2], INT(i))))
+                    out += [emit.fma(g, xs[t], sums[i * taps + t]) for t in range(taps)]
+                return out
+
+            zeros = ir.Constant(emit.vector, [0.0] * emit.lanes)
+            sums = emit.loop(builder.sub(args[10], args[9]), [zeros] * (rows * taps), body)
+            result = emit.pointer(kind[11], args[11], zero)
+            for i, total in enumerate(sums):
+                builder.store(emit.sum_lanes(total), emit.at(result, i))
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return grad_tile
+
+
+def _make_grad_twin(rows: int, taps: int) -> Any:
+    """The weight gradient's tile as plain loops."""
+    def grad_tile(gy, g0, ldg, x, x0, off, off0, mask, table, first, last, out):  # type: ignore[no-untyped-def]
+        lanes = _cpu.VECTOR_BYTES // x.itemsize
+        for i in range(rows):
+            for t in range(taps):
+                sums = [x.dtype.type(0)] * lanes
+                for j in range(first, last):
+                    at_x, at_g, at_m = table[3 * j : 3 * j + 3]
+                    for lane in range(lanes):
+                        value = x[x0 + off[off0 + t] + at_x + lane] if mask[at_m + lane] else x.dtype.type(0)
+                        sums[lane] = fma(gy[g0 + at_g + i * ldg + lane], value, sums[lane])
+                while len(sums) > 1:
+                    sums = [sums[q] + sums[q + len(sums) // 2] for q in range(len(sums) // 2)]
+                out[i * taps + t] = sums[0]
+
+    return grad_tile
+
+
 def _copy_half(typingctx, source, at, step, target, to):  # type: ignore[no-untyped-def]
     """Copy half a vector of elements `step` = 1 or 2 apart, reading nothing beyond the last of them."""
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
@@ -163,7 +229,10 @@ def _copy_half_twin(source, at, step, target, to):  # type: ignore[no-untyped-de
 
 if config.DISABLE_JIT:
     tile, single_tile = _make_twin(_cpu.ROWS, 1), _make_twin(1, _cpu.SINGLE_VECTORS)
+    grad_tile, single_grad_tile = _make_grad_twin(_cpu.GRAD_ROWS, _cpu.GRAD_TAPS), _make_grad_twin(1, _cpu.SINGLE_TAPS)
     copy_half, half_lanes = _copy_half_twin, _half_lanes_twin
 else:
     tile, single_tile = intrinsic(_make_tile(_cpu.ROWS, 1)), intrinsic(_make_tile(1, _cpu.SINGLE_VECTORS))
+    grad_tile = intrinsic(_make_grad_tile(_cpu.GRAD_ROWS, _cpu.GRAD_TAPS))
+    single_grad_tile = intrinsic(_make_grad_tile(1, _cpu.SINGLE_TAPS))
     copy_half, half_lanes = intrinsic(_copy_half), intrinsic(_half_lanes)
