@@ -20,7 +20,5 @@ def _has_avx512() -> bool:
 
 
 AVX512 = _has_avx512()
-ROWS = 12 if AVX512 else 6  # output channels of a tile; its pixels are one vector
+ROWS = 12 if AVX512 else 6  # output channels of a tile, whose pixels are one vector; taps of a weight gradient's tile
 SINGLE_VECTORS = 8 if AVX512 else 4  # vectors of pixels of a tile with a single output channel (depthwise)
-GRAD_ROWS, GRAD_TAPS = (12, 2) if AVX512 else (6, 1)  # the same for the weight gradient: output channels x taps
-SINGLE_TAPS = 8 if AVX512 else 4

@@ -164,39 +164,25 @@ def matmul(shape: tuple[int, int, int], a_strides: tuple[int, ...], itemsize: in
 
 
 class Reduction(NamedTuple):
-    """What the weight-gradient kernel needs to know, all in elements; pixels are numbered over padded rows, as in `forward`."""
+    """What the weight-gradient kernel needs to know, all in elements."""
 
     offsets: Ints  # where tap k is, relative to its pixel; the last repeated to fill a tile
+    places: Ints  # where each pixel of gy is in a padded image
     taps: int
     groups: int
     rows: int  # output channels per group
-    tile: Pair  # rows and taps of the register tile
-    x_image: int  # elements of one padded image
-    gy_plane: int  # elements of one channel of padded gy
-    mask: NDArray[Any]  # all ones where a pixel of gy exists, all zeros in the columns between its rows
-    table: Ints  # for each vector of pixels of each image: where it is in x, in gy, and in the mask
+    lanes: int  # output channels of a vector
+    image: int  # elements of one padded image
 
 
 @lru_cache(CACHED_PLANS)
-def weight_grad(x_shape: tuple[int, ...], w_shape: tuple[int, ...], window: Window, itemsize: int,
-                images: int) -> tuple[Source, Source, Reduction]:
-    """gw[o, i, kh, kw] = sum over (n, r, c) of gy[n, o, r, c] * padded x[n, i, r*s + kh*d, c*s + kw*d], `images` at once."""
+def weight_grad(x_shape: tuple[int, ...], w_shape: tuple[int, ...], window: Window, itemsize: int) -> tuple[Source, Reduction]:
+    """gw[o, i, kh, kw] = sum over (n, r, c) of gy[n, o, r, c] * padded x[n, i, r*s + kh*d, c*s + kw*d]."""
     source, plan = forward(x_shape, w_shape, window, itemsize)
     ho, wo = window.output_size((x_shape[2], x_shape[3]))
-    row, vector, rows = source.plane[1], lanes(itemsize), plan.rows
-    vectors = -(-((ho - 1) * row + wo) // vector)
-    plane = (-(-vectors * vector // row), row)  # whole vectors: the rows beyond the last are zeros
-    none = np.zeros(1, np.int64)
-    cotangent = Source(x_shape[0], w_shape[0], (ho, wo), (0, 0), (1, 1), none, none, plane)
-    tile = (1, _cpu.SINGLE_TAPS) if rows == 1 else (_cpu.GRAD_ROWS, _cpu.GRAD_TAPS)
-    offsets = np.pad(plan.offsets, (0, -plan.offsets.size % tile[1]), mode="edge")
-    gy_plane = plane[0] * row
-    pixels = np.arange(vectors * vector)
-    mask = np.where((pixels % row < wo) & (pixels // row < ho), -1, 0).astype(f"i{itemsize}")
-    image, place = np.divmod(np.arange(images * vectors), vectors)
-    table = np.stack([image * plan.image, image * gy_plane * w_shape[0], np.zeros_like(image)], 1) + (place * vector)[:, None]
-    return source, cotangent, Reduction(offsets, plan.offsets.size, window.groups, rows, tile, plan.image, gy_plane, mask,
-                                        table.astype(np.int64).ravel())
+    places = np.arange(ho)[:, None] * source.plane[1] + np.arange(wo)
+    offsets = np.pad(plan.offsets, (0, -plan.offsets.size % _cpu.ROWS), mode="edge")
+    return source, Reduction(offsets, places.astype(np.int64).ravel(), plan.offsets.size, window.groups, plan.rows, lanes(itemsize), plan.image)
 
 
 def _plan(problems: list[list[int]], offsets: Any, weight_offsets: Any, weight_strides: Pair, groups: int, rows: int, image: int, row: int,

@@ -56,16 +56,6 @@ class Emitter:
         name, signature = f"llvm.fma.v{self.lanes}f{8 * self.size}", ir.FunctionType(self.vector, [self.vector] * 3)
         return self.builder.call(cgutils.get_or_insert_function(self.builder.module, signature, name), [a, b, c])
 
-    def sum_lanes(self, vector: ir.Value) -> ir.Value:
-        """The lanes added in halves: lane i to lane i + n/2, then the same of the first half."""
-        n = self.lanes
-        while n > 1:
-            n //= 2
-            halves = [ir.Constant(ir.VectorType(ir.IntType(32), n), list(range(first, first + n))) for first in (0, n)]
-            low, high = (self.builder.shuffle_vector(vector, vector, half) for half in halves)
-            vector = self.builder.fadd(low, high)
-        return self.builder.extract_element(vector, ir.IntType(32)(0))
-
     def loop(self, count: ir.Value, starts: list[ir.Value], body: Any) -> list[ir.Value]:
         """``for k in range(count): values = body(k, values)``, the values kept in registers; `starts` where count is 0."""
         builder, before = self.builder, self.builder.block
@@ -135,61 +125,41 @@ def _make_twin(rows: int, vectors: int) -> Any:
     return tile
 
 
-def _make_grad_tile(rows: int, taps: int) -> Any:
-    def grad_tile(typingctx, gy, g0, ldg, x, x0, off, off0, mask, table, first, last, out):  # type: ignore[no-untyped-def]
-        signature = types.void(gy, types.intp, types.intp, x, types.intp, off, types.intp, mask, table, types.intp, types.intp, out)
+def _make_outer_tile(rows: int) -> Any:
+    def outer_tile(typingctx, gy, g0, x, x0, off, off0, places, first, count, sums, s0):  # type: ignore[no-untyped-def]
+        """sums[i, :] += sum over p of x[places[first + p] + off[i]] * gy[p, :], one vector of output channels for each of `rows` taps."""
+        signature = types.void(gy, types.intp, x, types.intp, off, types.intp, places, types.intp, types.intp, sums, types.intp)
 
         def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
             kind = signature.args
-            emit = Emitter(context, builder, kind[3])
-            bits = Emitter(context, builder, kind[7])
-            zero = INT(0)
-            cotangents, pixels, begin = (emit.pointer(kind[i], args[i], args[j]) for i, j in ((0, 1), (3, 4), (5, 6)))
-            places = emit.pointer(kind[8], args[8], builder.mul(args[9], INT(3)))
-            offsets = [builder.load(emit.at(begin, t)) for t in range(taps)]
+            emit = Emitter(context, builder, kind[2])
+            cotangents, pixels, begin, table, totals = (emit.pointer(kind[i], args[i], args[i + 1]) for i in (0, 2, 4, 6, 9))
+            offsets = [builder.load(emit.at(begin, i)) for i in range(rows)]
 
-            def body(j, sums):  # type: ignore[no-untyped-def]
-                place = emit.at(places, builder.mul(j, INT(3)))
-                at_x, at_g, at_m = (builder.load(emit.at(place, i)) for i in range(3))
-                live = bits.load(bits.pointer(kind[7], args[7], at_m))
-                here, there = emit.at(pixels, at_x), emit.at(cotangents, at_g)
-                xs = [builder.bitcast(builder.and_(builder.bitcast(emit.load(emit.at(here, o)), bits.vector), live), emit.vector)
-                      for o in offsets]
-                out = []
-                for i in range(rows):
-                    g = emit.load(emit.at(there, builder.mul(args[2], INT(i))))
-                    out += [emit.fma(g, xs[t], sums[i * taps + t]) for t in range(taps)]
-                return out
+            def body(p, values):  # type: ignore[no-untyped-def]
+                here = emit.at(pixels, builder.load(emit.at(table, p)))
+                g = emit.load(emit.at(cotangents, builder.mul(p, INT(emit.lanes))))
+                return [emit.fma(emit.splat(builder.load(emit.at(here, o))), g, v) for o, v in zip(offsets, values, strict=True)]
 
-            zeros = ir.Constant(emit.vector, [0.0] * emit.lanes)
-            sums = emit.loop(builder.sub(args[10], args[9]), [zeros] * (rows * taps), body)
-            result = emit.pointer(kind[11], args[11], zero)
-            for i, total in enumerate(sums):
-                builder.store(emit.sum_lanes(total), emit.at(result, i))
+            for i, value in enumerate(emit.loop(args[8], [emit.load(totals, i) for i in range(rows)], body)):
+                emit.store(value, totals, i)
             return context.get_dummy_value()
 
         return signature, codegen
 
-    return grad_tile
+    return outer_tile
 
 
-def _make_grad_twin(rows: int, taps: int) -> Any:
-    """The weight gradient's tile as plain loops."""
-    def grad_tile(gy, g0, ldg, x, x0, off, off0, mask, table, first, last, out):  # type: ignore[no-untyped-def]
+def _make_outer_twin(rows: int) -> Any:
+    def outer_tile(gy, g0, x, x0, off, off0, places, first, count, sums, s0):  # type: ignore[no-untyped-def]
         lanes = _cpu.VECTOR_BYTES // x.itemsize
         for i in range(rows):
-            for t in range(taps):
-                sums = [x.dtype.type(0)] * lanes
-                for j in range(first, last):
-                    at_x, at_g, at_m = table[3 * j : 3 * j + 3]
-                    for lane in range(lanes):
-                        value = x[x0 + off[off0 + t] + at_x + lane] if mask[at_m + lane] else x.dtype.type(0)
-                        sums[lane] = fma(gy[g0 + at_g + i * ldg + lane], value, sums[lane])
-                while len(sums) > 1:
-                    sums = [sums[q] + sums[q + len(sums) // 2] for q in range(len(sums) // 2)]
-                out[i * taps + t] = sums[0]
+            for lane in range(lanes):
+                for p in range(count):
+                    value = x[x0 + places[first + p] + off[off0 + i]]
+                    sums[s0 + i * lanes + lane] = fma(value, gy[g0 + p * lanes + lane], sums[s0 + i * lanes + lane])
 
-    return grad_tile
+    return outer_tile
 
 
 def _copy_half(typingctx, source, at, step, target, to):  # type: ignore[no-untyped-def]
@@ -229,10 +199,9 @@ def _copy_half_twin(source, at, step, target, to):  # type: ignore[no-untyped-de
 
 if config.DISABLE_JIT:
     tile, single_tile = _make_twin(_cpu.ROWS, 1), _make_twin(1, _cpu.SINGLE_VECTORS)
-    grad_tile, single_grad_tile = _make_grad_twin(_cpu.GRAD_ROWS, _cpu.GRAD_TAPS), _make_grad_twin(1, _cpu.SINGLE_TAPS)
+    outer_tile = _make_outer_twin(_cpu.ROWS)
     copy_half, half_lanes = _copy_half_twin, _half_lanes_twin
 else:
     tile, single_tile = intrinsic(_make_tile(_cpu.ROWS, 1)), intrinsic(_make_tile(1, _cpu.SINGLE_VECTORS))
-    grad_tile = intrinsic(_make_grad_tile(_cpu.GRAD_ROWS, _cpu.GRAD_TAPS))
-    single_grad_tile = intrinsic(_make_grad_tile(1, _cpu.SINGLE_TAPS))
+    outer_tile = intrinsic(_make_outer_tile(_cpu.ROWS))
     copy_half, half_lanes = intrinsic(_copy_half), intrinsic(_half_lanes)

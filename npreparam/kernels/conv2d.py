@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from npreparam._shapes import Pair, Window
 from npreparam.kernels import _plan
-from npreparam.kernels._correlate import PADDED_AT_ONCE, product
+from npreparam.kernels._correlate import product
 from npreparam.kernels._memory import strided
 from npreparam.kernels._reduce import reduction
 
@@ -42,10 +42,7 @@ def conv2d_input_grad(gy: Array, w: Array, b: Array | None, size: Pair, window: 
 def conv2d_weight_grad(gy: Array, x: Array, window: Window) -> Array:
     """gw[o, i, kh, kw] = sum over (n, r, c) of gy[n, o, r, c] * padded x[n, i, r*s + kh*d, c*s + kw*d]."""
     gw = np.zeros((gy.shape[1], x.shape[1] // window.groups, *window.kernel), gy.dtype)
-    images = x.shape[0]
-    if images and gw.size and gy.size:
-        _, plan = _plan.forward(x.shape, gw.shape, window, x.itemsize)
-        at_once = min(images, max(1, PADDED_AT_ONCE // (plan.image * x.itemsize)))
-        x_source, gy_source, reduce = _plan.weight_grad(x.shape, gw.shape, window, x.itemsize, at_once)
-        reduction(images, at_once, reduce, strided(x), x_source, strided(gy), gy_source, gw)
+    if gw.size and gy.size:
+        source, plan = _plan.weight_grad(x.shape, gw.shape, window, x.itemsize)
+        reduction(plan, x.shape[0], strided(x), source, strided(gy), (gy.shape[2], gy.shape[3]), gw)
     return gw
