@@ -15,7 +15,7 @@ def fma(a: Any, b: Any, c: Any) -> Any:
     float64: Python divides integers with one correct rounding. float32: the product is exact in float64; the sum is rounded *to odd*
     there, which makes the second rounding harmless (Boldo and Melquiond, IEEE Transactions on Computers 57(4), 2008).
 
-    >>> fma(np.float32(1 + 2**-12), np.float32(1 + 2**-12), np.float32(-1)) == 2.0**-11 + 2.0**-24
+    >>> bool(fma(np.float32(1 + 2**-12), np.float32(1 + 2**-12), np.float32(-1)) == 2.0**-11 + 2.0**-24)
     True
     """
     kind = type(c)

@@ -55,3 +55,10 @@ def check_shape(array: Array, name: str, shape: tuple[int, ...], meaning: str) -
     """Raise ShapeError unless `array` has exactly `shape`; `meaning` says where that comes from."""
     if array.shape != shape:
         raise ShapeError(f"`{name}` has shape {array.shape}, but must have shape {shape}: {meaning}")
+
+
+def shape_of(value: Any, name: str, rank: int, meaning: str) -> tuple[int, ...]:
+    """The shape of an array, or of anything that stands for one on the tape, checked to have `rank` axes."""
+    array = value if hasattr(type(value), "__npreparam_apply__") else as_array(value, name)
+    check_rank(array, name, rank, meaning)
+    return array.shape

@@ -1,0 +1,218 @@
+"""Two-dimensional convolution and its two gradients: three primitives whose vector-Jacobian products are each other.
+
+Convolution is bilinear in (x, w), so for every cotangent gy
+
+    <gy, conv2d(x, w)> = <conv2d_input_grad(gy, w), x> = <conv2d_weight_grad(gy, x), w>
+
+Each of the three is linear in both arguments, and the gradients of each are the other two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from npreparam import kernels
+from npreparam._errors import ArgumentError, ShapeError
+from npreparam._shapes import Padding, Size2, Window, as_int, as_pair
+from npreparam.ops._primitive import gradient, primitive
+from npreparam.ops._validate import Array, check_rank, check_shape, same_dtype, shape_of
+from npreparam.ops.arithmetic import add
+from npreparam.ops.shape import reshape
+from npreparam.ops.shape import sum as sum_over
+
+NCHW, OIHW = "(batch, channels, height, width)", "(output channels, input channels / groups, kernel height, kernel width)"
+
+
+def _window(w_shape: Sequence[int], size: tuple[int, int], geometry: Sequence[Any]) -> Window:
+    """The validated window of a convolution with weights of `w_shape` over an input of (height, width) `size`."""
+    stride, padding, dilation, groups = geometry
+    outputs, _, kh, kw = w_shape
+    window = Window.of((kh, kw), stride, padding, dilation, groups, size=size)
+    if outputs % window.groups:
+        raise ShapeError(f"`out_channels` (={outputs}, axis 0 of `w`) must be divisible by `groups` (={window.groups})")
+    return window
+
+
+def _check_channels(channels: int, name: str, w: Array, groups: int) -> None:
+    if channels % groups:
+        raise ShapeError(f"`in_channels` (={channels}, axis 1 of `{name}`) must be divisible by `groups` (={groups})")
+    if w.shape[1] * groups != channels:
+        raise ShapeError(f"`in_channels` (={channels}, axis 1 of `{name}`) must be axis 1 of `w` (={w.shape[1]}) times `groups` (={groups})")
+
+
+def _check_bias(b: Array | None, channels: int) -> None:
+    if b is not None:
+        check_shape(b, "b", (channels,), "one value for each output channel")
+
+
+def _as_shape(shape: Sequence[int], name: str, meaning: str) -> tuple[int, int, int, int]:
+    values = tuple(as_int(length, name, 0) for length in shape)
+    if len(values) != 4:
+        raise ShapeError(f"`{name}` (={tuple(shape)!r}) must have 4 entries: {meaning}")
+    return values  # type: ignore[return-value]
+
+
+@primitive
+def conv2d(x: Array, w: Array, b: Array | None = None, stride: Size2 = 1, padding: Padding = 0, dilation: Size2 = 1, groups: int = 1) -> Array:
+    """Two-dimensional cross-correlation of a batch of images with a set of kernels.
+
+    y[n, o, r, c] = b[o] + sum over (i, kh, kw) of w[o, i, kh, kw] * x[n, g*I + i, r*s + kh*d - top, c*s + kw*d - left]
+
+    with I = w.shape[1], g = o // (O/groups), and x zero outside its borders.
+
+    x is NCHW, w OIHW, b (O,); float32 or float64, all the same. The result has their dtype and is C-contiguous.
+    `padding` is an int, (h, w), ((top, bottom), (left, right)), "SAME_UPPER", "SAME_LOWER" or "VALID".
+
+    Rounding: each element is one chain of fused multiply-adds in the order (i, kh, kw) begun from b[o], so it does not depend on the number of
+    threads, the batch or the memory layout; |error| <= n*u*sum|w||x| with n taps (+1 with a bias) barring underflow.
+
+    Raises ShapeError (rank, channels, groups, no window fits), ArgumentError (stride, padding, dilation), DTypeError.
+
+    Source: Dumoulin and Visin, A guide to convolution arithmetic for deep learning, arXiv 1603.07285, section 2; bound: Jeannerod and Rump,
+    SIAM J. Matrix Anal. Appl. 34(2), 2013.
+
+    >>> x = np.arange(9.0).reshape(1, 1, 3, 3)
+    >>> conv2d(x, np.ones((1, 1, 2, 2)), np.array([0.5]))
+    array([[[[ 8.5, 12.5],
+             [20.5, 24.5]]]])
+    """
+    return _forward(x, w, b, (stride, padding, dilation, groups), relu=False)
+
+
+def conv2d_relu(x: Array, w: Array, b: Array | None = None, stride: Size2 = 1, padding: Padding = 0, dilation: Size2 = 1,
+                groups: int = 1) -> Array:
+    """`relu(conv2d(...))` in one pass over memory, for inference on arrays.
+
+    y = max(0, conv2d(x, w, b, ...)) elementwise; shapes, dtypes, rounding and errors are those of `conv2d`; a NaN stays a NaN.
+
+    >>> conv2d_relu(np.array([[[[-1.0, 2.0]]]]), np.ones((1, 1, 1, 1)))
+    array([[[[0., 2.]]]])
+    """
+    return _forward(x, w, b, (stride, padding, dilation, groups), relu=True)
+
+
+def _forward(x: Array, w: Array, b: Array | None, geometry: Sequence[Any], relu: bool) -> Array:
+    x, w, b = same_dtype(x=x, w=w, b=b)  # type: ignore[assignment]
+    check_rank(x, "x", 4, NCHW)
+    check_rank(w, "w", 4, OIHW)
+    window = _window(w.shape, x.shape[2:], geometry)
+    _check_channels(x.shape[1], "x", w, window.groups)
+    _check_bias(b, w.shape[0])
+    window.checked_output_size(x.shape[2:])
+    return kernels.conv2d.conv2d(x, w, b, window, relu)
+
+
+@primitive
+def conv2d_input_grad(gy: Array, w: Array, input_shape: Sequence[int], stride: Size2 = 1, padding: Padding = 0, dilation: Size2 = 1,
+                      groups: int = 1) -> Array:
+    """Gradient of a convolution with respect to its input: the adjoint map, also known as transposed convolution.
+
+    gx[n, g*I + i, r*s + kh*d - top, c*s + kw*d - left] += w[o, i, kh, kw] * gy[n, o, r, c]   for all (n, o, i, kh, kw, r, c)
+
+    gy is (N, O, output height, output width), w OIHW, `input_shape` the NCHW shape of x; the result has that shape.
+
+    Rounding: each element is one chain of fused multiply-adds in the order (o, kh, kw); bound as for `conv2d`.
+
+    Raises as `conv2d`, and ShapeError where gy is not the output of a convolution of `input_shape`.
+
+    Source: Dumoulin and Visin, arXiv 1603.07285, section 4.
+
+    >>> conv2d_input_grad(np.ones((1, 1, 2, 2)), np.ones((1, 1, 2, 2)), (1, 1, 3, 3))
+    array([[[[1., 2., 1.],
+             [2., 4., 2.],
+             [1., 2., 1.]]]])
+    """
+    gy, w = same_dtype(gy=gy, w=w)  # type: ignore[assignment]
+    check_rank(gy, "gy", 4, NCHW)
+    check_rank(w, "w", 4, OIHW)
+    n, channels, height, width = _as_shape(input_shape, "input_shape", NCHW)
+    window = _window(w.shape, (height, width), (stride, padding, dilation, groups))
+    _check_channels(channels, "input_shape", w, window.groups)
+    out = window.checked_output_size((height, width))
+    check_shape(gy, "gy", (n, w.shape[0], *out), f"the output shape of a convolution of `input_shape` (={tuple(input_shape)})")
+    return kernels.conv2d.conv2d_input_grad(gy, w, None, (height, width), window)
+
+
+@primitive
+def conv2d_weight_grad(gy: Array, x: Array, weight_shape: Sequence[int], stride: Size2 = 1, padding: Padding = 0, dilation: Size2 = 1,
+                       groups: int = 1) -> Array:
+    """Gradient of a convolution with respect to its weights.
+
+    gw[o, i, kh, kw] = sum over (n, r, c) of gy[n, o, r, c] * x[n, g*I + i, r*s + kh*d - top, c*s + kw*d - left]
+
+    gy is (N, O, output height, output width), x NCHW, `weight_shape` OIHW; the result has that shape.
+
+    Rounding: each element is one chain of fused multiply-adds in the order (n, r, c), whatever the number of threads.
+
+    Raises as `conv2d`, and ShapeError where gy is not the output of a convolution of x with weights of `weight_shape`.
+
+    >>> conv2d_weight_grad(np.ones((1, 1, 2, 2)), np.arange(9.0).reshape(1, 1, 3, 3), (1, 1, 2, 2))
+    array([[[[ 8., 12.],
+             [20., 24.]]]])
+    """
+    gy, x = same_dtype(gy=gy, x=x)  # type: ignore[assignment]
+    check_rank(gy, "gy", 4, NCHW)
+    check_rank(x, "x", 4, NCHW)
+    shape = _as_shape(weight_shape, "weight_shape", OIHW)
+    window = _window(shape, x.shape[2:], (stride, padding, dilation, groups))
+    _check_channels(x.shape[1], "x", np.empty(shape[:2]), window.groups)
+    out = window.checked_output_size(x.shape[2:])
+    check_shape(gy, "gy", (x.shape[0], shape[0], *out), f"the output shape of a convolution of `x` with weights of shape {shape}")
+    return kernels.conv2d.conv2d_weight_grad(gy, x, window)
+
+
+def _geometry(a: Any) -> tuple[Any, Any, Any, Any]:
+    return a.stride, a.padding, a.dilation, a.groups
+
+
+gradient(conv2d, "x", lambda g, y, a: conv2d_input_grad(g, a.w, a.x.shape, *_geometry(a)))
+gradient(conv2d, "w", lambda g, y, a: conv2d_weight_grad(g, a.x, a.w.shape, *_geometry(a)))
+gradient(conv2d, "b", lambda g, y, a: sum_over(g, axis=(0, 2, 3)))
+gradient(conv2d_input_grad, "gy", lambda g, y, a: conv2d(g, a.w, None, *_geometry(a)))
+gradient(conv2d_input_grad, "w", lambda g, y, a: conv2d_weight_grad(a.gy, g, a.w.shape, *_geometry(a)))
+gradient(conv2d_weight_grad, "gy", lambda g, y, a: conv2d(a.x, g, None, *_geometry(a)))
+gradient(conv2d_weight_grad, "x", lambda g, y, a: conv2d_input_grad(a.gy, g, a.x.shape, *_geometry(a)))
+
+
+def conv_transpose2d(x: Array, w: Array, b: Array | None = None, stride: Size2 = 1, padding: Padding = 0, output_padding: Size2 = 0,
+                     dilation: Size2 = 1, groups: int = 1) -> Array:
+    """Transposed convolution: `conv2d_input_grad` of x, plus a bias.
+
+    y = b + conv2d_input_grad(x, w, output shape), of height (H-1)*s - top - bottom + d*(kh-1) + 1 + output_padding, and likewise the width.
+
+    x is (N, I, H, W), w (I, O/groups, kh, kw), b (O,). `padding` must be numbers. `output_padding` chooses one of the s input sizes that a
+    convolution of stride s maps to this output size; it must be smaller than the stride.
+
+    Rounding: as `conv2d_input_grad`, and one more for the bias.
+
+    Raises as `conv2d`, and ArgumentError for a padding name or too large an output padding.
+
+    Source: Dumoulin and Visin, arXiv 1603.07285, section 4.
+
+    >>> conv_transpose2d(np.ones((1, 1, 2, 2)), np.ones((1, 1, 1, 1)), stride=2)
+    array([[[[1., 0., 1.],
+             [0., 0., 0.],
+             [1., 0., 1.]]]])
+    """
+    x_shape = shape_of(x, "x", 4, NCHW)
+    w_shape = shape_of(w, "w", 4, "(input channels, output channels / groups, kernel height, kernel width)")
+    if isinstance(padding, str):
+        raise ArgumentError(f"`padding` (={padding!r}) of a transposed convolution must be numbers: a name would need the output size it leads to")
+    window = _window(w_shape, (0, 0), (stride, padding, dilation, groups))
+    more = as_pair(output_padding, "output_padding", 0)
+    if more[0] >= window.stride[0] or more[1] >= window.stride[1]:
+        raise ArgumentError(f"`output_padding` (={output_padding!r}) must be smaller than `stride` (={stride!r})")
+    if x_shape[1] != w_shape[0]:
+        raise ShapeError(f"`in_channels` (={x_shape[1]}, axis 1 of `x`) must be axis 0 of `w` (={w_shape[0]})")
+    size = window.transposed_size((x_shape[2], x_shape[3]), more)
+    if min(size) < 1 or min(x_shape[2:]) < 1:
+        raise ShapeError(f"the output would be empty: (height, width) {size} for an input of {tuple(x_shape[2:])}; use less padding")
+    channels = w_shape[1] * window.groups
+    y = conv2d_input_grad(x, w, (x_shape[0], channels, *size), stride, padding, dilation, groups)
+    if b is None:
+        return y
+    check_shape(b, "b", (channels,), "one value for each output channel")
+    return add(y, reshape(b, (1, channels, 1, 1)))

@@ -1,0 +1,68 @@
+"""Matrix product and linear layer."""
+
+from __future__ import annotations
+
+
+import numpy as np
+
+from npreparam import kernels
+from npreparam._errors import ShapeError
+from npreparam.ops._primitive import gradient, primitive
+from npreparam.ops._validate import Array, check_rank, check_shape, same_dtype, shape_of
+from npreparam.ops.arithmetic import add
+from npreparam.ops.shape import transpose
+
+
+@primitive
+def matmul(a: Array, b: Array) -> Array:
+    """Product of two matrices.
+
+    y[m, n] = sum over k of a[m, k] * b[k, n]
+
+    a is (M, K), b (K, N); float32 or float64, both the same; the result is C-contiguous.
+
+    Rounding: each element is one chain of fused multiply-adds in the order of k; |error| <= K*u*sum|a||b| barring underflow.
+
+    Raises ShapeError (rank, inner lengths), DTypeError.
+
+    Source of the bound: Jeannerod and Rump, SIAM J. Matrix Anal. Appl. 34(2), 2013.
+
+    >>> matmul(np.array([[1.0, 2.0]]), np.array([[3.0], [4.0]]))
+    array([[11.]])
+    """
+    a, b = same_dtype(a=a, b=b)  # type: ignore[assignment]
+    check_rank(a, "a", 2, "(rows, inner)")
+    check_rank(b, "b", 2, "(inner, columns)")
+    if a.shape[1] != b.shape[0]:
+        raise ShapeError(f"the inner lengths must agree: axis 1 of `a` (={a.shape[1]}) and axis 0 of `b` (={b.shape[0]})")
+    return kernels.matmul.matmul(a, b)
+
+
+gradient(matmul, "a", lambda g, y, a: matmul(g, transpose(a.b)))
+gradient(matmul, "b", lambda g, y, a: matmul(transpose(a.a), g))
+
+
+def linear(x: Array, w: Array, b: Array | None = None) -> Array:
+    """Linear layer: every row of x times the transposed weights, plus a bias.
+
+    y[n, o] = b[o] + sum over i of x[n, i] * w[o, i]
+
+    x is (N, I), w (O, I), b (O,); float32 or float64, all the same.
+
+    Rounding: as `matmul`, and one more for the bias.
+
+    Raises ShapeError (rank, channels), DTypeError.
+
+    >>> linear(np.array([[1.0, 2.0]]), np.array([[3.0, 4.0]]), np.array([0.5]))
+    array([[11.5]])
+    """
+    x_shape = shape_of(x, "x", 2, "(batch, input channels)")
+    w_shape = shape_of(w, "w", 2, "(output channels, input channels)")
+    if x_shape[1] != w_shape[1]:
+        raise ShapeError(f"`in_features` (={x_shape[1]}, axis 1 of `x`) must be axis 1 of `w` (={w_shape[1]})")
+    y = matmul(x, transpose(w))
+    if b is None:
+        return y
+    shape_of(b, "b", 1, "(output channels,)")
+    check_shape(b, "b", (w_shape[0],), "one value for each output channel")
+    return add(y, b)

@@ -1,0 +1,109 @@
+"""Losses, from logits and in their stable forms; each returns one value per sample or element, so that the caller chooses sum or mean."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from npreparam._errors import ArgumentError, DTypeError
+from npreparam.ops._primitive import gradient, primitive
+from npreparam.ops._validate import Array, as_array, check_shape, same_dtype, shape_of
+from npreparam.ops.activation import sigmoid
+from npreparam.ops.arithmetic import exp, mul, neg, sub
+from npreparam.ops.shape import sum as sum_over
+
+
+@primitive
+def log_softmax(x: Array, axis: int = -1) -> Array:
+    """Logarithm of the softmax along one axis: (x - max) - log(sum of exp(x - max)).
+
+    Rounding: no overflow; |error| of a few ulp of |x - max| plus the log's.
+
+    >>> log_softmax(np.array([[0.0, 0.0]]))
+    array([[-0.69314718, -0.69314718]])
+    """
+    x = as_array(x, "x")
+    with np.errstate(invalid="ignore", under="ignore"):
+        shifted = x - x.max(axis=axis, keepdims=True, initial=-np.inf)
+        return shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
+
+
+gradient(log_softmax, "x", lambda g, y, a: sub(g, mul(exp(y), sum_over(g, axis=a.axis, keepdims=True))))
+
+
+def softmax(x: Array, axis: int = -1) -> Array:
+    """exp(x) normalized to sum 1 along one axis: exp(log_softmax(x)).
+
+    >>> softmax(np.array([[0.0, 1000.0]]))
+    array([[0., 1.]])
+    """
+    return exp(log_softmax(x, axis))
+
+
+@primitive
+def pick(x: Array, labels: Any) -> Array:
+    """x[n, labels[n]] for every row n.
+
+    >>> pick(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([1, 0]))
+    array([2., 3.])
+    """
+    return as_array(x, "x")[np.arange(len(labels)), labels]
+
+
+@primitive
+def place(x: Array, labels: Any, columns: int) -> Array:
+    """Rows of zeros with x[n] in column labels[n]: the adjoint of `pick`.
+
+    >>> place(np.array([2.0]), np.array([1]), 3)
+    array([[0., 2., 0.]])
+    """
+    x = as_array(x, "x")
+    y = np.zeros((len(labels), columns), x.dtype)
+    y[np.arange(len(labels)), labels] = x
+    return y
+
+
+gradient(pick, "x", lambda g, y, a: place(g, a.labels, a.x.shape[1]))
+gradient(place, "x", lambda g, y, a: pick(g, a.labels))
+
+
+def cross_entropy(logits: Array, labels: Any) -> Array:
+    """Softmax cross-entropy of each sample: -log_softmax(logits)[n, labels[n]].
+
+    logits is (N, classes), labels (N,) of integers in [0, classes); the result is (N,).
+
+    Raises ShapeError, DTypeError for labels that are not integers, ArgumentError for a label out of range.
+
+    >>> cross_entropy(np.zeros((1, 10)), np.array([3]))
+    array([2.30258509])
+    """
+    rows, classes = shape_of(logits, "logits", 2, "(batch, classes)")
+    labels = np.asarray(labels)
+    if labels.dtype.kind not in "iu":
+        raise DTypeError(f"`labels` has dtype {labels.dtype}, but must hold integers")
+    check_shape(labels, "labels", (rows,), "one label for each row of `logits`")
+    if labels.size and not 0 <= labels.min() <= labels.max() < classes:
+        raise ArgumentError(f"`labels` (from {labels.min()} to {labels.max()}) must lie in [0, {classes}), the columns of `logits`")
+    return neg(pick(log_softmax(logits), labels))
+
+
+@primitive
+def bce_with_logits(logits: Array, targets: Array) -> Array:
+    """Binary cross-entropy of each element: max(x, 0) - x*t + log1p(exp(-|x|)) for logit x and target t.
+
+    Both have the same shape and dtype; targets usually lie in [0, 1]. Equal to -t*log(sigmoid(x)) - (1-t)*log(1 - sigmoid(x)), but finite.
+
+    Raises ShapeError, DTypeError.
+
+    >>> bce_with_logits(np.zeros(1), np.ones(1))    # 784 of them: 784 ln 2, the loss of an untrained decoder
+    array([0.69314718])
+    """
+    logits, targets = same_dtype(logits=logits, targets=targets)  # type: ignore[assignment]
+    check_shape(targets, "targets", logits.shape, "that of `logits`")
+    with np.errstate(under="ignore"):
+        return np.maximum(logits, 0) - logits * targets + np.log1p(np.exp(-np.abs(logits)))
+
+
+gradient(bce_with_logits, "logits", lambda g, y, a: mul(g, sub(sigmoid(a.logits), a.targets)))
+gradient(bce_with_logits, "targets", lambda g, y, a: neg(mul(g, a.logits)))

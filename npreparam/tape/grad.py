@@ -1,0 +1,152 @@
+"""Reverse-mode differentiation: cotangents walk from the output back along descending creation ids."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npreparam import ops
+from npreparam._errors import ArgumentError, DTypeError, ShapeError, UnusedInputError
+from npreparam.tape.tensor import Node, Tensor, output_of, value_of
+
+Array = NDArray[Any]
+
+
+def grad(output: Tensor, inputs: Any, cotangent: Any = None, create_graph: bool = False, allow_unused: bool = False) -> Any:
+    """Gradient of an output with respect to one input, a sequence of inputs, or a dict of inputs.
+
+    g_i = cotangent^T (d output / d input_i)
+
+    `output` is a scalar, unless a `cotangent` of its shape is given. The result has the structure of `inputs`: arrays, or Tensors where
+    `create_graph` asks for something that can be differentiated again. Inputs may be leaves or intermediate results.
+
+    Raises UnusedInputError for an input that the output does not depend on (with `allow_unused` its gradient is zeros), ArgumentError for an
+    output that is no scalar.
+
+    >>> x = Tensor(np.array(3.0), name="x")
+    >>> grad(x * x * x, x)
+    array(27.)
+    >>> slope = grad(x * x * x, x, create_graph=True)
+    >>> grad(slope, x)
+    array(18.)
+    """
+    wanted = _as_list(inputs)
+    for i, tensor in enumerate(wanted):
+        if not isinstance(tensor, Tensor):
+            raise ArgumentError(f"`inputs` must be Tensors, but number {i} is a {type(tensor).__name__}")
+    if not isinstance(output, Tensor):
+        raise UnusedInputError(f"`output` (a {type(output).__name__}) was not computed from any Tensor, so it depends on none of `inputs`")
+    seed = _seed(output, cotangent, create_graph)
+    found = _walk(output, seed, wanted, create_graph)
+    results = [_finish(tensor, i, found.get(_key(tensor)), create_graph, allow_unused) for i, tensor in enumerate(wanted)]
+    if isinstance(inputs, Tensor):
+        return results[0]
+    return dict(zip(inputs, results, strict=True)) if isinstance(inputs, Mapping) else type(inputs)(results)
+
+
+def _as_list(inputs: Any) -> list[Tensor]:
+    if isinstance(inputs, Tensor):
+        return [inputs]
+    return list(inputs.values()) if isinstance(inputs, Mapping) else list(inputs)
+
+
+def _seed(output: Tensor, cotangent: Any, create_graph: bool) -> Any:
+    if cotangent is None:
+        if output.size != 1:
+            raise ArgumentError(f"`output` of shape {output.shape} is no scalar; sum it, or pass a `cotangent` of its shape")
+        cotangent = np.ones(output.shape, output.dtype)
+    _check(cotangent, output, "`cotangent`")
+    return cotangent if not create_graph or isinstance(cotangent, Tensor) else Tensor(cotangent)
+
+
+def _check(cotangent: Any, tensor: Any, what: str) -> None:
+    if tuple(cotangent.shape) != tensor.shape:
+        raise ShapeError(f"{what} has shape {tuple(cotangent.shape)}, but must have the shape {tensor.shape} of what it belongs to")
+    if cotangent.dtype != tensor.dtype:
+        raise DTypeError(f"{what} has dtype {cotangent.dtype}, but must have the dtype {tensor.dtype} of what it belongs to")
+
+
+Key = tuple[int, int]
+
+
+def _key(tensor: Tensor) -> Key:
+    return tensor.id, tensor.index
+
+
+def _finish(tensor: Tensor, position: int, cotangent: Any, create_graph: bool, allow_unused: bool) -> Any:
+    if cotangent is None:
+        if not allow_unused:
+            who = f"`{tensor.name}`" if tensor.name else f"number {position} of `inputs`"
+            raise UnusedInputError(f"the output does not depend on {who} (shape {tensor.shape}): no differentiable path leads to it. "
+                                   "If that is meant, pass allow_unused=True for zeros")
+        cotangent = np.zeros(tensor.shape, tensor.dtype)
+        return Tensor(cotangent) if create_graph else cotangent
+    return cotangent if create_graph else np.asarray(value_of(cotangent))
+
+
+def _ancestors(output: Tensor, wanted: set[Key]) -> set[int]:
+    """Ids of the nodes between the output and a wanted tensor: only these need their rules evaluated."""
+    order: dict[int, Node] = {}
+    stack = [output.node] if output.node is not None else []
+    while stack:
+        node = stack.pop()
+        if node.id not in order:
+            order[node.id] = node
+            stack += [parent.node for _, parent in node.parents() if parent.node is not None]
+    needed: set[int] = set()
+    for key in sorted(order):  # parents have smaller ids
+        if any(_key(parent) in wanted or parent.id in needed for _, parent in order[key].parents()):
+            needed.add(key)
+    return needed
+
+
+def _walk(output: Tensor, seed: Any, inputs: Sequence[Tensor], create_graph: bool) -> dict[Key, Any]:
+    """Cotangents of the inputs, as far as the output depends on them."""
+    wanted = {_key(tensor) for tensor in inputs}
+    needed = _ancestors(output, wanted)
+    cotangents: dict[Key, Any] = {_key(output): seed}
+    nodes = {output.id: output.node}
+    heap = [-output.id]
+    while heap:
+        node_id = -heapq.heappop(heap)
+        node = nodes.pop(node_id)
+        if node is None or node_id not in needed:
+            continue
+        gs = [cotangents.get((node_id, i)) if (node_id, i) in wanted else cotangents.pop((node_id, i), None)
+              for i in range(len(node.values))]
+        for parent, g in _parent_cotangents(node, gs, needed, wanted, create_graph):
+            key = _key(parent)
+            cotangents[key] = g if key not in cotangents else ops.add(cotangents[key], g)
+            if parent.id not in nodes and parent.node is not None:
+                nodes[parent.id] = parent.node
+                heapq.heappush(heap, -parent.id)
+    return {key: cotangents[key] for key in wanted if key in cotangents}
+
+
+def _parent_cotangents(node: Node, gs: list[Any], needed: set[int], wanted: set[Key], create_graph: bool) -> list[tuple[Tensor, Any]]:
+    """Evaluate the rules of one node that lead to a wanted tensor."""
+    arguments = node.arguments if create_graph else {name: value_of(argument) for name, argument in node.arguments.items()}
+    gs = [np.zeros(v.shape, v.dtype) if g is None else g for g, v in zip(gs, node.values, strict=True)]
+    ys: list[Any] = [output_of(node, i) for i in range(len(node.values))] if create_graph else list(node.values)
+    g, y = (tuple(gs), tuple(ys)) if node.tuple_output else (gs[0], ys[0])
+    pairs: list[tuple[Tensor, Any]] = []
+    done: dict[tuple[str, ...], Any] = {}
+    for name, argument in node.arguments.items():
+        parents = argument if isinstance(argument, tuple) else (argument,)
+        if not any(isinstance(p, Tensor) and (p.id in needed or _key(p) in wanted) for p in parents):
+            continue
+        names, rule = node.primitive.row(name)  # type: ignore[misc]
+        if names not in done:
+            done[names] = rule(g, y, SimpleNamespace(**arguments))
+        result = done[names] if len(names) == 1 else done[names][names.index(name)]
+        for parent, cotangent in zip(parents, result if isinstance(argument, tuple) else (result,), strict=True):
+            if isinstance(parent, Tensor):
+                _check(cotangent, parent, f"the gradient rule of `{node.primitive.name}` for `{name}`: its result")
+                pairs.append((parent, cotangent))
+    return pairs
+
