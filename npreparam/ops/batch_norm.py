@@ -1,0 +1,206 @@
+"""Batch normalization in training and evaluation mode, with the gradient as a primitive of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from npreparam import kernels
+from npreparam._errors import ArgumentError, ShapeError
+from npreparam.ops._primitive import gradient, primitive
+from npreparam.ops._validate import Array, as_array, check_shape, is_number, same_dtype
+from npreparam.ops.arithmetic import add, div, mul, neg, sqrt, square, sub
+from npreparam.ops.shape import mean as mean_over
+from npreparam.ops.shape import reshape
+from npreparam.ops.shape import sum as sum_over
+
+
+def _check(x: Array, eps: float, **per_channel: Array) -> None:
+    if x.ndim not in (2, 4):
+        raise ShapeError(f"`x` has shape {x.shape}, but must have 4 axes (batch, channels, height, width), or 2 (batch, channels)")
+    for name, value in per_channel.items():
+        check_shape(value, name, (x.shape[1],), "one value for each channel of `x`")
+    if not (is_number(eps) or isinstance(eps, np.floating)) or not eps >= 0:
+        raise ArgumentError(f"`eps` (={eps!r}) must be a number and not negative")
+
+
+def batch_norm(x: Array, gamma: Array, beta: Array, running_mean: Array, running_var: Array, training: bool = False, momentum: float = 0.1,
+               eps: float = 1e-5) -> Any:
+    """Normalize each channel: by the batch's own mean and variance while training, by the running ones in evaluation.
+
+    y = (x - mean)/sqrt(var + eps) * gamma + beta
+
+    Training: mean and biased variance over (N, H, W); returns (y, running_mean, running_var) with *new* running statistics
+
+        running_mean' = (1 - momentum)*running_mean + momentum*mean
+        running_var'  = (1 - momentum)*running_var  + momentum*var*m/(m-1),   m = N*H*W
+
+    (the unbiased variance; `momentum` is the weight of the new statistic). Evaluation: returns y. The running statistics are given as arrays; in
+    evaluation they may be Tensors.
+
+    x is NCHW or (N, C), the others (C,); float32 or float64, all the same.
+
+    Rounding: computed in float64 and rounded once; the variance is two-pass. For float64, |error| of a few u*(|xhat||gamma| + |beta|).
+
+    Raises ShapeError, DTypeError, ArgumentError (eps, momentum; training with one value per channel, which has no unbiased variance).
+
+    Source: Ioffe and Szegedy, arXiv 1502.03167, algorithm 1; momentum as in PyTorch's BatchNorm2d.
+
+    >>> x, one = np.array([[1.0], [3.0]]), np.ones(1)
+    >>> y, mean, var = batch_norm(x, one, 0 * one, 0 * one, one, training=True, eps=0.0)
+    >>> y.ravel(), mean, var
+    (array([-1.,  1.]), array([0.2]), array([1.1]))
+    """
+    if not training:
+        return batch_norm_eval(x, gamma, beta, running_mean, running_var, eps)
+    running_mean, running_var = as_array(running_mean, "running_mean"), as_array(running_var, "running_var")
+    if not 0 <= momentum <= 1:
+        raise ArgumentError(f"`momentum` (={momentum!r}), the weight of the new statistic, must lie in [0, 1]")
+    for name, value in (("running_mean", running_mean), ("running_var", running_var)):
+        check_shape(value, name, (x.shape[1],) if len(x.shape) > 1 else value.shape, "one value for each channel of `x`")
+        same_dtype(**{name: value, "x": np.empty(0, x.dtype)})
+    y, mean, var = batch_norm_train(x, gamma, beta, eps)
+    count = y.shape[0] * int(np.prod(y.shape[2:]))
+    mean, var = (value if isinstance(value, np.ndarray) else value.value for value in (mean, var))
+    keep, new = x.dtype.type(1 - momentum), x.dtype.type(momentum)
+    return y, keep * running_mean + new * mean, keep * running_var + new * (var * x.dtype.type(count / (count - 1)))
+
+
+@primitive
+def batch_norm_train(x: Array, gamma: Array, beta: Array, eps: float = 1e-5) -> tuple[Array, Array, Array]:
+    """Batch normalization by the batch's own statistics: (y, mean, biased variance), the last two without gradients.
+
+    >>> batch_norm_train(np.array([[1.0], [3.0]]), np.ones(1), np.zeros(1), eps=0.0)[0].ravel()
+    array([-1.,  1.])
+    """
+    x, gamma, beta = same_dtype(x=x, gamma=gamma, beta=beta)  # type: ignore[assignment]
+    _check(x, eps, gamma=gamma, beta=beta)
+    if x.shape[0] * int(np.prod(x.shape[2:])) < 2:
+        raise ArgumentError(f"`x` of shape {x.shape} has fewer than two values per channel, which have no variance to train with; "
+                            "use a larger batch, or training=False")
+    mean, var = kernels.batch_norm.statistics(x)
+    y = kernels.batch_norm.normalize(x, gamma, beta, mean, var, eps)
+    return y, mean.astype(x.dtype), var.astype(x.dtype)
+
+
+@primitive
+def batch_norm_eval(x: Array, gamma: Array, beta: Array, mean: Array, var: Array, eps: float = 1e-5) -> Array:
+    """Batch normalization by given statistics: a fixed affine map of each channel.
+
+    >>> batch_norm_eval(np.array([[3.0]]), np.ones(1), np.zeros(1), np.ones(1), np.array([4.0]), eps=0.0)
+    array([[1.]])
+    """
+    x, gamma, beta, mean, var = same_dtype(x=x, gamma=gamma, beta=beta, running_mean=mean, running_var=var)  # type: ignore[assignment]
+    _check(x, eps, gamma=gamma, beta=beta, running_mean=mean, running_var=var)
+    return kernels.batch_norm.normalize(x, gamma, beta, mean, var, eps)
+
+
+@primitive
+def batch_norm_train_grad(gy: Array, x: Array, gamma: Array, eps: float = 1e-5) -> tuple[Array, Array, Array]:
+    """Cotangents (gx, ggamma, gbeta) of `batch_norm_train`, the dependence of mean and variance on x included.
+
+    With xhat = (x - mean)/sqrt(var + eps), sums and means over (N, H, W): gbeta = sum gy, ggamma = sum gy*xhat,
+    gx = gamma/sqrt(var + eps) * (gy - mean(gy) - xhat*mean(gy*xhat)).
+
+    >>> batch_norm_train_grad(np.array([[1.0], [3.0]]), np.array([[1.0], [3.0]]), np.ones(1), eps=0.0)[1:]
+    (array([2.]), array([4.]))
+    """
+    gy, x, gamma = same_dtype(gy=gy, x=x, gamma=gamma)  # type: ignore[assignment]
+    _check(x, eps, gamma=gamma)
+    check_shape(gy, "gy", x.shape, "that of `x`")
+    return kernels.batch_norm.backward(gy, x, gamma, *kernels.batch_norm.statistics(x), eps, True)
+
+
+def batch_norm_grad(gy: Array, x: Array, gamma: Array, running_mean: Array, running_var: Array, training: bool = False,
+                    eps: float = 1e-5) -> tuple[Array, Array, Array]:
+    """Cotangents (gx, ggamma, gbeta) of `batch_norm` for the cotangent gy of its output y.
+
+    Training: see `batch_norm_train_grad`. Evaluation: gx = gy*gamma/sqrt(running_var + eps), ggamma = sum gy*xhat, gbeta = sum gy.
+
+    >>> batch_norm_grad(np.ones((1, 1)), np.ones((1, 1)), np.ones(1), np.zeros(1), np.ones(1), eps=0.0)
+    (array([[1.]]), array([1.]), array([1.]))
+    """
+    if training:
+        return batch_norm_train_grad(gy, x, gamma, eps)
+    gy, x, gamma, mean, var = same_dtype(gy=gy, x=x, gamma=gamma, running_mean=running_mean, running_var=running_var)  # type: ignore[assignment]
+    _check(x, eps, gamma=gamma, running_mean=mean, running_var=var)
+    check_shape(gy, "gy", x.shape, "that of `x`")
+    return kernels.batch_norm.backward(gy, x, gamma, mean, var, eps, False)
+
+
+def _over(x: Any) -> tuple[int, ...]:
+    """The axes that statistics run over."""
+    return (0, *range(2, len(x.shape)))
+
+
+def _channels(value: Any, x: Any) -> Any:
+    """One value per channel, shaped to broadcast against x."""
+    return reshape(value, tuple(-1 if i == 1 else 1 for i in range(len(x.shape))))
+
+
+def _inverse_std(var: Any, eps: float) -> Any:
+    return div(1.0, sqrt(add(var, eps)))
+
+
+def _train_parts(x: Any, eps: float) -> tuple[Any, Any]:
+    """xhat and 1/sqrt(var + eps) of a batch, as differentiable functions of x."""
+    centered = sub(x, mean_over(x, _over(x), keepdims=True))
+    scale = _inverse_std(mean_over(square(centered), _over(x), keepdims=True), eps)
+    return mul(centered, scale), scale
+
+
+def _train_grad_again(h: tuple[Any, Any, Any], a: Any) -> tuple[Any, Any, Any]:
+    """Cotangents of (gy, x, gamma) in <h, batch_norm_train_grad(gy, x, gamma)>, by differentiating its formula piece by piece.
+
+    With s = 1/sqrt(var + eps), P the projection v - mean(v) - xhat*mean(v*xhat) (symmetric, so <hx, P gy> = <P hx, gy>):
+
+        F = sum_c gamma*s*<P hx, gy> + hgamma*<gy, xhat> + hbeta*sum gy
+        dF/dgy = gamma*s*P hx + hgamma*xhat + hbeta,   dF/dgamma = s*<P hx, gy>
+        dF/dx  = P(q)*s - xhat*mean(r)*s   with q = dF/dxhat, r = gamma*s*(P hx)*gy summed as mean over the channel (dF/ds)
+    """
+    hx, hgamma, hbeta = h
+    x, gy, over = a.x, a.gy, _over(a.x)
+    gamma = _channels(a.gamma, x)
+    xhat, s = _train_parts(x, a.eps)
+
+    def average(v: Any) -> Any:
+        return mean_over(v, over, keepdims=True)
+
+    def project(v: Any) -> Any:
+        return sub(sub(v, average(v)), mul(xhat, average(mul(v, xhat))))
+
+    ph = project(hx)
+    to_gy = add(add(mul(mul(gamma, s), ph), mul(_channels(hgamma, x), xhat)), _channels(hbeta, x))
+    to_gamma = reshape(mul(sum_over(mul(ph, gy), over, keepdims=True), s), a.gamma.shape)
+    q = sub(mul(_channels(hgamma, x), gy), mul(mul(gamma, s), add(mul(hx, average(mul(gy, xhat))), mul(gy, average(mul(hx, xhat))))))
+    to_x = sub(mul(s, project(q)), mul(mul(mul(gamma, square(s)), xhat), average(mul(ph, gy))))
+    return to_gy, to_x, to_gamma
+
+
+def _train_rule(g: Any, y: Any, a: Any) -> Any:
+    return batch_norm_train_grad(g[0], a.x, a.gamma, a.eps)
+
+
+def _scaled(g: Any, a: Any) -> Any:
+    """The cotangent of (x - mean) in evaluation mode."""
+    return mul(g, _channels(mul(a.gamma, _inverse_std(a.var, a.eps)), a.x))
+
+
+def _centered(a: Any) -> Any:
+    return sub(a.x, _channels(a.mean, a.x))
+
+
+def _eval_var(g: Any, a: Any) -> Any:
+    """d/dvar of (var + eps)^(-1/2) is -(var + eps)^(-3/2)/2."""
+    s = _inverse_std(a.var, a.eps)
+    return mul(mul(mul(sum_over(mul(g, _centered(a)), _over(a.x)), a.gamma), mul(s, square(s))), -0.5)
+
+
+gradient(batch_norm_train, ("x", "gamma", "beta"), _train_rule)
+gradient(batch_norm_train_grad, ("gy", "x", "gamma"), lambda g, y, a: _train_grad_again(g, a))
+gradient(batch_norm_eval, "x", lambda g, y, a: _scaled(g, a))
+gradient(batch_norm_eval, "gamma", lambda g, y, a: mul(sum_over(mul(g, _centered(a)), _over(a.x)), _inverse_std(a.var, a.eps)))
+gradient(batch_norm_eval, "beta", lambda g, y, a: sum_over(g, _over(a.x)))
+gradient(batch_norm_eval, "mean", lambda g, y, a: neg(sum_over(_scaled(g, a), _over(a.x))))
+gradient(batch_norm_eval, "var", lambda g, y, a: _eval_var(g, a))
