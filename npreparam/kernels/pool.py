@@ -118,7 +118,7 @@ def maxima(x: Array, window: Window) -> Array:
 def take(x: Array, places: Array) -> Array:
     """x at the places, plane by plane."""
     n, c = places.shape[:2]
-    return np.take_along_axis(x.reshape(n, c, x.shape[2] * x.shape[3]), places.reshape(n, c, -1), axis=2).reshape(places.shape)
+    return np.take_along_axis(x.reshape(n, c, x.shape[2] * x.shape[3]), places.reshape(n, c, places.shape[2] * places.shape[3]), axis=2).reshape(places.shape)
 
 
 def put(gy: Array, places: Array, shape: tuple[int, ...]) -> Array:
