@@ -1,0 +1,58 @@
+"""The training loop: minibatches from an explicit generator, one loss function, a history."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npreparam import ops
+from npreparam._errors import ArgumentError
+from npreparam._shapes import as_int
+from npreparam.nn import SGD, Adam, Module
+from npreparam.tape import Tensor, grad
+
+Array = NDArray[Any]
+LossFunction = Callable[[Array], Tensor]  # indices of a minibatch -> scalar loss on the tape
+Progress = Callable[[int, int, float], None]  # steps done, steps in all, latest loss
+
+
+def fit(module: Module, loss: LossFunction, optimizer: SGD | Adam, samples: int, *, epochs: int, batch: int, rng: np.random.Generator,
+        progress: Progress | None = None) -> list[float]:
+    """Minimize `loss` over shuffled minibatches; returns the mean loss of each epoch.
+
+    The last, incomplete minibatch of an epoch is left out, so that every step normalizes over as many images.
+    """
+    epochs, batch = as_int(epochs, "epochs", 1), as_int(batch, "batch", 1)
+    steps = samples // batch
+    if not steps:
+        raise ArgumentError(f"`batch` (={batch}) must not be larger than the number of samples (={samples})")
+    history = []
+    for epoch in range(epochs):
+        order = rng.permutation(samples)
+        losses = []
+        for i in range(steps):
+            value = loss(order[i * batch : (i + 1) * batch])
+            optimizer.step(grad(value, module.parameters()))
+            losses.append(float(value))
+            if progress is not None:
+                progress(epoch * steps + i + 1, epochs * steps, losses[-1])
+        history.append(float(np.mean(losses)))
+    return history
+
+
+def classifier_loss(module: Module, images: Array, labels: Array) -> LossFunction:
+    """Mean softmax cross-entropy of a minibatch."""
+    return lambda chosen: ops.mean(ops.cross_entropy(module(images[chosen], training=True), labels[chosen]))
+
+
+def vae_loss(module: Any, images: Array, rng: np.random.Generator) -> LossFunction:
+    """Negative mean ELBO of a minibatch, in nats per image, with fresh noise every time."""
+    return lambda chosen: ops.neg(ops.mean(module.elbo(images[chosen], module.noise(len(chosen), rng), training=True)))
+
+
+def predict(module: Module, images: Array, batch: int = 256) -> Array:
+    """The module's output for all images, a few at a time."""
+    return np.concatenate([module(images[i : i + batch]) for i in range(0, len(images), batch)])
