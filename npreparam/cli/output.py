@@ -1,0 +1,59 @@
+"""Files of the tour: written under a temporary name, then moved into place, so that none is ever half-written."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from npreparam._errors import ArgumentError
+
+
+def prepare_folder(folder: Path, overwrite: bool) -> None:
+    """Create the folder, and refuse one that has something in it unless `overwrite`; raises OSError where it cannot be written."""
+    if folder.exists() and not folder.is_dir():
+        raise ArgumentError(f"--out (={folder}) is a file; name a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()) and not overwrite:
+        raise ArgumentError(f"--out (={folder}) is not empty; name another folder, or pass --overwrite")
+    descriptor, name = tempfile.mkstemp(dir=folder)  # only now is it known that files can be made here
+    os.close(descriptor)
+    os.unlink(name)
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a whole file or none."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write arrays as npz."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    write(path, buffer.getvalue())
+
+
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a record as JSON."""
+    write(path, (json.dumps(record, indent=2) + "\n").encode())
+
+
+def write_figure(path: Path, figure: Any) -> None:
+    """Write a matplotlib figure as PNG, without a date or version in it."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    write(path, buffer.getvalue())

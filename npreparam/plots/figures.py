@@ -1,0 +1,60 @@
+"""The figures of the tour."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+try:
+    from matplotlib.figure import Figure
+except ImportError:
+    raise ImportError("pictures need matplotlib: pip install 'npreparam[plots]'") from None
+
+Array = NDArray[Any]
+DPI = 120
+
+
+def loss_curves(curves: Mapping[str, Sequence[float]]) -> Figure:
+    """One panel for each named history of losses, by epoch."""
+    figure = Figure(figsize=(5 * len(curves), 3.4), dpi=DPI, layout="constrained")
+    for axes, (name, values) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True):
+        axes.plot(range(1, len(values) + 1), values, marker=".")
+        axes.set(title=name, xlabel="epoch", ylabel="loss (nats)")
+        axes.grid(alpha=0.3)
+    return figure
+
+
+def images(pictures: Array, columns: int = 10, title: str = "") -> Figure:
+    """A grid of gray images (N, 1, H, W) in [0, 1]."""
+    rows = -(-len(pictures) // columns)
+    figure = Figure(figsize=(0.7 * columns, 0.7 * rows + 0.4), dpi=DPI, layout="constrained")
+    figure.suptitle(title)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for i, axes in enumerate(grid.ravel()):
+        axes.axis("off")
+        if i < len(pictures):
+            axes.imshow(pictures[i, 0], cmap="gray", vmin=0, vmax=1)
+    return figure
+
+
+def reconstructions(originals: Array, decoded: Array) -> Figure:
+    """Originals in rows, each over its reconstruction."""
+    columns = len(originals)
+    return images(np.concatenate([originals, decoded]), columns, "held-out images and their reconstructions")
+
+
+def branch_kernels(branches: Sequence[tuple[str, Array]], channel: int = 0) -> Figure:
+    """The 3x3 kernels of the branches and their sum, for one output channel and the same input channel."""
+    named = [*branches, ("sum = fused kernel", np.sum([kernel for _, kernel in branches], axis=0))]
+    planes = [(name, kernel[channel, min(channel, kernel.shape[1] - 1)]) for name, kernel in named]
+    limit = max(float(np.abs(plane).max()) for _, plane in planes)
+    figure = Figure(figsize=(2.6 * len(planes), 2.9), dpi=DPI, layout="constrained")
+    for axes, (name, plane) in zip(figure.subplots(1, len(planes), squeeze=False)[0], planes, strict=True):
+        axes.imshow(plane, cmap="coolwarm", vmin=-limit, vmax=limit)
+        for (i, j), value in np.ndenumerate(plane):
+            axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=8)
+        axes.set(title=name, xticks=[], yticks=[])
+    return figure
