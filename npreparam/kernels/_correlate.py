@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from npreparam.kernels import _threads
 from npreparam.kernels._atomic import await_stage, draw, finish, new_counters
 from npreparam.kernels._memory import Strided
-from npreparam.kernels._plan import (FIRST_TAP, HEIGHT, ORIGIN, PER_ROW, TAPS, TILES, WIDTH, Plan, Source, tile_width)
+from npreparam.kernels._plan import FIRST_TAP, HEIGHT, ORIGIN, PER_ROW, TAPS, TILES, WIDTH, Plan, Source, tile_width
 from npreparam.kernels._prepare import prepare
 from npreparam.kernels._scratch import scratch
 from npreparam.kernels._tile import single_tile, tile

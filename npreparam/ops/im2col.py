@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from npreparam import kernels
 from npreparam._errors import ShapeError
 from npreparam._shapes import Padding, Size2, Window, as_int

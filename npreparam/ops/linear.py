@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-
-import numpy as np
-
 from npreparam import kernels
 from npreparam._errors import ShapeError
 from npreparam.ops._primitive import gradient, primitive
