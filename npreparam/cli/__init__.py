@@ -10,7 +10,8 @@ def main() -> None:
     try:
         from npreparam.cli.app import app
     except ImportError as error:
-        if error.name not in {"typer", "rich"}:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in {"typer", "rich"}:
             raise
-        sys.exit(f"npreparam: the command line needs {error.name}: pip install 'npreparam[cli]'")
+        sys.exit(f"npreparam: the command line needs {missing}: pip install 'npreparam[cli]'")
     app()

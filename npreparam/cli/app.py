@@ -30,16 +30,16 @@ def tour(
     out: Annotated[Path, typer.Option(help="Folder for the report, the weights and the pictures.")] = Path("npreparam-tour"),
     mnist: Annotated[Path | None, typer.Option(help="Folder with MNIST's four IDX files, gz or not, instead of the bundled digits.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers: same seed, same bits.")] = 0,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs of the classifier.")] = 15,
-    vae_epochs: Annotated[int, typer.Option(min=1, help="Epochs of the variational autoencoder.")] = 40,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of the classifier.", show_default="15; 1 for MNIST")] = None,
+    vae_epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of the VAE.", show_default="40; 1 for MNIST")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,
 ) -> None:
     """Train a RepVGG classifier and a VAE on handwritten digits, fuse, verify, and write a report with pictures."""
     console = Console()
     try:
+        run = Tour(load(mnist), seed, epochs, vae_epochs, console)
         prepare_folder(out, overwrite)
-        digits = load(mnist)
-        ok = Tour(digits, seed, epochs, vae_epochs, console).run(out)
+        ok = run.run(out)
     except (FormatError, ArgumentError, ImportError, OSError) as error:
         Console(stderr=True).print(f"npreparam tour: {error}", style="red", markup=False, soft_wrap=True)
         raise typer.Exit(1) from None

@@ -16,15 +16,20 @@ from npreparam._errors import ArgumentError
 
 
 def prepare_folder(folder: Path, overwrite: bool) -> None:
-    """Create the folder, and refuse one that has something in it unless `overwrite`; raises OSError where it cannot be written."""
-    if folder.exists() and not folder.is_dir():
-        raise ArgumentError(f"--out (={folder}) is a file; name a folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()) and not overwrite:
+    """Create the folder; refuse one that cannot be written, or that has something in it unless `overwrite`."""
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise ArgumentError(f"--out (={folder}) is a file; name a folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        occupied = any(folder.iterdir())
+        if not occupied or overwrite:
+            descriptor, name = tempfile.mkstemp(dir=folder)  # only now is it known that files can be made here
+            os.close(descriptor)
+            os.unlink(name)
+    except OSError as error:
+        raise ArgumentError(f"--out (={folder}) cannot be written: {error.strerror}; name another folder") from None
+    if occupied and not overwrite:
         raise ArgumentError(f"--out (={folder}) is not empty; name another folder, or pass --overwrite")
-    descriptor, name = tempfile.mkstemp(dir=folder)  # only now is it known that files can be made here
-    os.close(descriptor)
-    os.unlink(name)
 
 
 def write(path: Path, content: bytes) -> None:

@@ -1,8 +1,9 @@
 """Batch norm in evaluation mode, correctly rounded although its square root is irrational.
 
-With t = (x - mean)*gamma and v = var + eps the value is t/sqrt(v) + beta. The root is known between two rationals as narrow as one likes, by integer
-arithmetic (`math.isqrt`), so the value is too; they are narrowed until both ends round to the same number. Where v is the square of a rational, or t = 0,
-the value is rational and rounded directly. Otherwise it is irrational, so it equals no midpoint of two floats, and narrowing ends.
+With t = (x - mean)*gamma and v = var + eps the value is t/sqrt(v) + beta. The root is known between two rationals as narrow as one likes,
+by integer arithmetic (`math.isqrt`), so the value is too; they are narrowed until both ends round to the same number. Where v is the
+square of a rational, or t = 0, the value is rational and rounded directly. Otherwise it is irrational, so it equals no midpoint of two
+floats, and narrowing ends.
 """
 
 from __future__ import annotations

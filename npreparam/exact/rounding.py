@@ -1,7 +1,8 @@
 """Between floating-point formats and rational numbers: exact one way, one correct rounding the other.
 
-A format with p significant bits and smallest normal exponent e_min holds m*2^q with |m| < 2^p and q >= e_min - p + 1. A rational number is rounded to
-the nearest such value, ties to even m; from the midpoint between the largest finite value and the next power of two on, to infinity (IEEE 754-2019, 4.3.1).
+A format with p significant bits and smallest normal exponent e_min holds m*2^q with |m| < 2^p and q >= e_min - p + 1. A rational number is
+rounded to the nearest such value, ties to even m; from the midpoint between the largest finite value and the next power of two on, to infinity
+(IEEE 754-2019, 4.3.1). Zero is +0 unless a negative number was rounded to it.
 """
 
 from __future__ import annotations

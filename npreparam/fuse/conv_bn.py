@@ -6,7 +6,7 @@ import numpy as np
 
 from npreparam._errors import ArgumentError, DTypeError, ShapeError
 from npreparam._shapes import as_int
-from npreparam.ops._validate import Array, as_array, check_rank, check_shape
+from npreparam.ops._validate import Array, as_array, check_rank, check_shape, is_number
 
 BatchNorm = tuple[Array, Array, Array, Array, float]  # gamma, beta, mean, var, eps
 
@@ -20,8 +20,10 @@ def scale_and_shift(bn: BatchNorm, channels: int, name: str) -> tuple[Array, Arr
     for label, value in zip(("gamma", "beta", "mean", "var"), values, strict=True):
         check_shape(value, f"{label} of {name}", (channels,), "one value for each output channel")
     gamma, beta, mean, var = (value.astype(np.float64) for value in values)
-    if not eps >= 0 or (var + eps <= 0).any():
-        raise ArgumentError(f"`var + eps` of {name} must be positive: the smallest `var` is {var.min()}, `eps` is {eps!r}")
+    if not (is_number(eps) or isinstance(eps, np.floating)):
+        raise ArgumentError(f"`eps` of {name} (={eps!r}) must be a number")
+    if not (eps >= 0 and (var + eps > 0).all()):  # so written, NaN is refused too
+        raise ArgumentError(f"`var + eps` of {name} must be positive: the smallest `var` is {var.min(initial=np.inf)}, `eps` is {eps!r}")
     scale = gamma / np.sqrt(var + eps)
     return scale, beta - mean * scale
 
@@ -35,7 +37,7 @@ def fuse_conv_bn(w: Array, b: Array | None, gamma: Array, beta: Array, mean: Arr
     w is OIHW; with `transposed` (I, O/groups, kh, kw), where the output channel of group g is axis 1 of the g-th part of axis 0. Float32 or
     float64; the results have w's dtype.
 
-    Rounding: computed in float64 and rounded once to the dtype of w.
+    Rounding: computed in float64, at most 5 roundings for a weight; rounded once more where w is float32.
 
     Raises ShapeError, DTypeError, ArgumentError (var + eps not positive).
 

@@ -52,8 +52,8 @@ def scatter(buffer: Any, width: int, rows: int, y: Any, base: int, plan: Plan, r
 
 
 @njit(nogil=True, cache=True, fastmath=False)
-def run_tiles(first: int, last: int, first_image: int, image: int, group: int, block: int, problem: Any, plan: Plan, packed: Any, padded: Any, start: Any,
-              floor: Any, y: Any, buffer: Any) -> None:
+def run_tiles(first: int, last: int, first_image: int, image: int, group: int, block: int, problem: Any, plan: Plan, packed: Any, padded: Any,
+              start: Any, floor: Any, y: Any, buffer: Any) -> None:
     """Tiles first..last-1 of one block of output channels of one image."""
     taps, rows, tile_rows = problem[TAPS], plan.rows, plan.tile_rows
     width = buffer.size // tile_rows

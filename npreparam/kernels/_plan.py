@@ -148,7 +148,8 @@ def _axis_problems(size: int, kernel: int, stride: int, padding: Pair, dilation:
             low.append(-int(back.max()))
             high.append(count - 1 - int(back.min()))
     lead = -min(low, default=0)
-    return found, lead, max(high, default=0) + lead + 1
+    longest = max(count for _, count, _, _ in found)  # a phase without taps still has pixels to number, all of them zeros
+    return found, lead, max(longest, max(high, default=0) + lead + 1)
 
 
 @lru_cache(CACHED_PLANS)

@@ -2,8 +2,8 @@
 
     gw[g, o, k] = sum over (n, pixel) of gy[n, g, o, pixel] * x[n, g, places[pixel] + offsets[k]]
 
-A vector holds neighbouring output channels, so gy is transposed first: [image][group][vector of channels][pixel][lane]. Every element of gw is one chain
-of fused multiply-adds over (n, pixel), in that order. Tiles of gw are the tasks, so nothing depends on the number of threads.
+A vector holds neighbouring output channels, so gy is transposed first: [image][group][vector of channels][pixel][lane]. Every element of gw
+is one chain of fused multiply-adds over (n, pixel), in that order. Tiles of gw are the tasks, so nothing depends on the number of threads.
 """
 
 from __future__ import annotations

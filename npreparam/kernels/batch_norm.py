@@ -1,7 +1,8 @@
 """Batch-norm statistics, normalization and backward over NCHW; valid input is assumed, `npreparam.ops.batch_norm` checks it.
 
-Sums run in float64 over rows of fixed length, in the order of the images, so they depend neither on threads nor on the memory layout.
-The variance is two-pass: the mean first, then the squares of the differences from it (Chan, Golub and LeVeque, The American Statistician 37(3), 1983).
+Sums run in float64, one thread to a channel, in LANES partial sums that are added at the end: an order that depends on the shape alone.
+The variance is two-pass: the mean first, then the squares of the differences from it (Chan, Golub and LeVeque, The American Statistician
+37(3), 1983).
 """
 
 from __future__ import annotations
@@ -16,14 +17,13 @@ from numpy.typing import NDArray
 from npreparam.kernels import _threads
 
 Array = NDArray[Any]
-LANES = 16  # partial sums of a row, added in order at its end
+LANES = 16  # partial sums of a channel; enough independent ones to fill the vector units
 SMALL = 50_000  # elements below which waking a second thread costs more than it saves
 
 
 @njit(nogil=True, cache=True, fastmath=False)
-def row_sums(x: Any, at: int, length: int, center: float, g: Any, sums: Any, totals: Any) -> None:
-    """totals += (sum (x-center), sum (x-center)^2, sum g, sum g*(x-center)) over one row; `g` may be x itself where it is not asked for."""
-    sums[:] = 0.0
+def row_sums(x: Any, at: int, length: int, center: float, g: Any, sums: Any) -> None:
+    """sums[:, j % LANES] += (x-center, (x-center)^2, g, g*(x-center)) over the elements j of a row; pass x for a `g` that is not needed."""
     whole = length - length % LANES
     for j in range(0, whole, LANES):
         for lane in range(LANES):
@@ -35,13 +35,10 @@ def row_sums(x: Any, at: int, length: int, center: float, g: Any, sums: Any, tot
             sums[3, lane] += c * d
     for j in range(whole, length):
         d, c = np.float64(x[uintp(at + j)]) - center, np.float64(g[uintp(at + j)])
-        sums[0, 0] += d
-        sums[1, 0] += d * d
-        sums[2, 0] += c
-        sums[3, 0] += c * d
-    for lane in range(LANES):
-        for q in range(4):
-            totals[q] += sums[q, lane]
+        sums[0, j - whole] += d
+        sums[1, j - whole] += d * d
+        sums[2, j - whole] += c
+        sums[3, j - whole] += c * d
 
 
 @njit(nogil=True, cache=True, fastmath=False)
@@ -50,8 +47,12 @@ def channel_sums(first: int, last: int, x: Any, centers: Any, g: Any, shape: tup
     n, channels, length = shape
     sums = np.empty((4, LANES))
     for c in range(first, last):
+        sums[:] = 0.0
         for image in range(n):
-            row_sums(x, (image * channels + c) * length, length, centers[c], g, sums, totals[c])
+            row_sums(x, (image * channels + c) * length, length, centers[c], g, sums)
+        for q in range(4):
+            for lane in range(LANES):
+                totals[c, q] += sums[q, lane]
 
 
 @njit(nogil=True, cache=True, fastmath=False)
@@ -86,6 +87,12 @@ def _flat(x: Array) -> tuple[Array, tuple[int, int, int]]:
     return x.reshape(-1), (n, c, x.size // max(1, n * c))
 
 
+def _rows(x: Array, shape: tuple[int, int, int]) -> tuple[Array, tuple[int, int, int]]:
+    """x for summation: where H*W is 1, transposed, so that a channel is one long row instead of N rows of one element."""
+    n, c, length = shape
+    return (np.ascontiguousarray(x.reshape(n, c).T).reshape(-1), (1, c, n)) if length == 1 else (x, shape)
+
+
 def _sums(x: Array, centers: Array, g: Array, shape: tuple[int, int, int]) -> Array:
     totals = np.zeros((shape[1], 4))
     _threads.run(channel_sums, shape[1], x, centers, g, shape, totals, small=x.size < SMALL)
@@ -103,7 +110,7 @@ def _statistics(x: Array, shape: tuple[int, int, int]) -> tuple[Array, Array]:
 def statistics(x: Array) -> tuple[Array, Array]:
     """Mean and biased variance of each channel over (N, H, W), in float64."""
     with np.errstate(invalid="ignore", over="ignore"):
-        return _statistics(*_flat(x))
+        return _statistics(*_rows(*_flat(x)))
 
 
 def normalize(x: Array, gamma: Array, beta: Array, mean: Array, var: Array, eps: float) -> Array:
@@ -127,7 +134,7 @@ def backward(gy: Array, x: Array, gamma: Array, mean: Array, var: Array, eps: fl
     mean = mean.astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         scale = 1 / np.sqrt(var.astype(np.float64) + eps)
-        totals = _sums(flat, mean, g, shape)
+        totals = _sums(_rows(flat, shape)[0], mean, *_rows(g, shape))
         slope = gamma.astype(np.float64) * scale
         count = max(1, shape[0] * shape[2])
         through = -slope * scale * scale * totals[:, 3] / count if training else np.zeros_like(slope)
@@ -136,5 +143,7 @@ def backward(gy: Array, x: Array, gamma: Array, mean: Array, var: Array, eps: fl
     if training:
         _threads.run(affine_planes, shape[0] * shape[1], flat, mean, slope, g, through, shift, shape, gx.reshape(-1), small=x.size < SMALL)
     else:
-        _threads.run(normalize_planes, shape[0] * shape[1], g, np.zeros_like(mean), slope, shift, shape, gx.reshape(-1), small=x.size < SMALL)
-    return gx, (totals[:, 3] * scale).astype(x.dtype), totals[:, 2].astype(x.dtype)
+        _threads.run(normalize_planes, shape[0] * shape[1], g, np.zeros_like(mean), slope, shift, shape, gx.reshape(-1),
+                     small=x.size < SMALL)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return gx, (totals[:, 3] * scale).astype(x.dtype), totals[:, 2].astype(x.dtype)

@@ -27,6 +27,7 @@ def span(r: int, size: int, kernel: int, stride: int, before: int) -> tuple[int,
 def average_planes(first: int, last: int, x: Any, geometry: Geometry, counted: bool, y: Any) -> None:
     """y = sum under the window / its size (padding counted or not), for the planes first..last-1 of x (planes, H, W)."""
     (kh, kw), (sh, sw), (top, left) = geometry
+    size = np.float64(kh) * np.float64(kw)  # in floating point, since it may pass 2^63
     for plane in range(first, last):
         for r in range(y.shape[1]):
             i0, i1 = span(r, x.shape[1], kh, sh, top)
@@ -36,19 +37,20 @@ def average_planes(first: int, last: int, x: Any, geometry: Geometry, counted: b
                 for i in range(i0, i1):
                     for j in range(j0, j1):
                         total += np.float64(x[plane, i, j])
-                y[plane, r, c] = total / (kh * kw if counted else (i1 - i0) * (j1 - j0))
+                y[plane, r, c] = total / (size if counted else np.float64((i1 - i0) * (j1 - j0)))
 
 
 @njit(nogil=True, cache=True, fastmath=False)
 def spread_planes(first: int, last: int, gy: Any, geometry: Geometry, counted: bool, gx: Any) -> None:
-    """The adjoint of `average_planes`: every cotangent divided among the elements under its window."""
+    """The adjoint of `average_planes`: every cotangent divided, in float64, among the elements under its window; added in window order."""
     (kh, kw), (sh, sw), (top, left) = geometry
+    size = np.float64(kh) * np.float64(kw)
     for plane in range(first, last):
         for r in range(gy.shape[1]):
             i0, i1 = span(r, gx.shape[1], kh, sh, top)
             for c in range(gy.shape[2]):
                 j0, j1 = span(c, gx.shape[2], kw, sw, left)
-                share = gy[plane, r, c] / gy.dtype.type(kh * kw if counted else (i1 - i0) * (j1 - j0))
+                share = np.float64(gy[plane, r, c]) / (size if counted else np.float64((i1 - i0) * (j1 - j0)))
                 for i in range(i0, i1):
                     for j in range(j0, j1):
                         gx[plane, i, j] += share
@@ -67,8 +69,9 @@ def find_maxima(first: int, last: int, x: Any, geometry: Geometry, places: Any) 
                 for i in range(i0, i1):
                     for j in range(j0, j1):
                         value = x[plane, i, j]
-                        if value > best or (value != value and best == best):
-                            best, place = value, i * x.shape[2] + j
+                        better = (value > best) | ((value != value) & (best == best))  # selects: branches would be mispredicted
+                        best = value if better else best
+                        place = i * x.shape[2] + j if better else place
                 places[plane, r, c] = place
 
 
@@ -118,7 +121,8 @@ def maxima(x: Array, window: Window) -> Array:
 def take(x: Array, places: Array) -> Array:
     """x at the places, plane by plane."""
     n, c = places.shape[:2]
-    return np.take_along_axis(x.reshape(n, c, x.shape[2] * x.shape[3]), places.reshape(n, c, places.shape[2] * places.shape[3]), axis=2).reshape(places.shape)
+    flat = places.reshape(n, c, places.shape[2] * places.shape[3])
+    return np.take_along_axis(x.reshape(n, c, x.shape[2] * x.shape[3]), flat, axis=2).reshape(places.shape)
 
 
 def put(gy: Array, places: Array, shape: tuple[int, ...]) -> Array:

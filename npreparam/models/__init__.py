@@ -1,8 +1,10 @@
 """Networks, data and the training loop."""
 
+from npreparam.models.agreement import fusion_bound
 from npreparam.models.data import Digits, load_mnist, load_sklearn_digits, read_idx
 from npreparam.models.repvgg import RepVGG
 from npreparam.models.training import classifier_loss, fit, predict, vae_loss
 from npreparam.models.vae import VAE
 
-__all__ = ["VAE", "Digits", "RepVGG", "classifier_loss", "fit", "load_mnist", "load_sklearn_digits", "predict", "read_idx", "vae_loss"]
+__all__ = ["VAE", "Digits", "RepVGG", "classifier_loss", "fit", "fusion_bound", "load_mnist", "load_sklearn_digits", "predict", "read_idx",
+           "vae_loss"]

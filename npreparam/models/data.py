@@ -57,7 +57,8 @@ def load_mnist(folder: str | Path) -> Digits:
     for part in ("train", "t10k"):
         images, labels = read_idx(_find(folder, part, "images", 3)), read_idx(_find(folder, part, "labels", 1))
         if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels) or not images.size:
-            raise FormatError(f"{folder}: {part} images have shape {images.shape} and labels {labels.shape}; expected (count, height, width) and (count,)")
+            raise FormatError(f"{folder}: {part} images have shape {images.shape} and labels {labels.shape}; "
+                              "expected (count, height, width) and (count,)")
         if labels.max() >= CLASSES:
             raise FormatError(f"{folder}: a {part} label is {labels.max()}; expected digits 0 to 9")
         parts += [(images / np.float32(255))[:, None].astype(np.float32), labels.astype(np.int64)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,6 +39,6 @@ class RepVGG(Module):
         return self.linear(self.pool(self.blocks(x, training), training), training)
 
     def fuse(self) -> Sequential:
-        """The deploy network: every block one 3x3 convolution with ReLU."""
+        """The deploy network: every block one 3x3 convolution with ReLU. Nothing that is done to it changes this network."""
         convolutions: list[Conv2d] = [block.fuse() for block in self.blocks]
-        return Sequential(*convolutions, self.pool, self.linear)
+        return Sequential(*convolutions, self.pool, copy.copy(self.linear))

@@ -23,7 +23,7 @@ class VAE(Module):
 
     def __init__(self, image: tuple[int, ...], hidden: int = 128, latent: int = 8, *, rng: np.random.Generator,
                  dtype: DTypeLike = np.float32) -> None:
-        self.image, self.latent, self.dtype = tuple(image), as_int(latent, "latent", 1), np.dtype(dtype)
+        self.image, self.latent = tuple(image), as_int(latent, "latent", 1)
         pixels = math.prod(image)
         self.encoder = Linear(pixels, hidden, rng=rng, dtype=dtype)
         self.to_mu = Linear(hidden, latent, rng=rng, dtype=dtype)
@@ -47,7 +47,7 @@ class VAE(Module):
 
     def noise(self, count: int, rng: np.random.Generator) -> Array:
         """eps ~ N(0, 1) for `count` images."""
-        return rng.standard_normal((count, self.latent)).astype(self.dtype)
+        return rng.standard_normal((count, self.latent)).astype(self.decoder.weight.dtype)
 
     def elbo(self, x: Array, eps: Array, training: bool = False) -> Any:
         """The evidence lower bound of each image in nats, with the re-parameterized sample z = mu + exp(logvar/2)*eps.

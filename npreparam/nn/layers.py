@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 
 from npreparam import ops
 from npreparam._errors import ArgumentError, ShapeError
-from npreparam._shapes import Padding, Size2, as_int, as_pair
+from npreparam._shapes import Padding, Size2, Window, as_int, as_pair
 from npreparam.nn.init import he_normal
 from npreparam.nn.module import Module
 from npreparam.tape import Tensor
@@ -25,6 +25,7 @@ class Conv2d(Module):
         for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
             if as_int(channels, name, 1) % groups:
                 raise ShapeError(f"`{name}` (={channels}) must be divisible by `groups` (={groups})")
+        Window.of(kernel, stride, padding, dilation, groups, size=(1, 1))  # so that a bad geometry is named here, not at the first call
         self.geometry = (stride, padding, dilation, groups)
         self.relu = relu
         self.weight = Tensor(he_normal((out_channels, in_channels // groups, *as_pair(kernel, "kernel", 1)), rng, dtype), "weight")
@@ -48,6 +49,7 @@ class ConvTranspose2d(Module):
         for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
             if as_int(channels, name, 1) % groups:
                 raise ShapeError(f"`{name}` (={channels}) must be divisible by `groups` (={groups})")
+        Window.of(kernel, stride, padding, dilation, groups)
         self.geometry = (stride, padding, output_padding, dilation, groups)
         self.weight = Tensor(he_normal((in_channels, out_channels // groups, *as_pair(kernel, "kernel", 1)), rng, dtype), "weight")
         self.bias = Tensor(np.zeros(out_channels, dtype), "bias") if bias else None

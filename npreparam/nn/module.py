@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from npreparam._errors import StateError
 from npreparam.tape import Tensor
@@ -85,8 +86,14 @@ class Module:
         old = getattr(owner, path[-1])
         setattr(owner, path[-1], Tensor(value, old.name) if isinstance(old, Tensor) else value)
 
+    def astype(self, dtype: DTypeLike) -> Self:
+        """A copy of this module that computes in another dtype."""
+        twin = copy.deepcopy(self)
+        twin.update({name: value.astype(dtype) for name, value in self._state().items()})
+        return twin
+
     def update(self, values: Mapping[str, Array]) -> None:
-        """Replace some parameters by name, as an optimizer does."""
+        """Replace some parameters or buffers by name, as an optimizer does."""
         for name, value in values.items():
             self._assign(name.split("."), value)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,19 +25,19 @@ class SGD:
     def __init__(self, module: Module, rate: float, momentum: float = 0.0, decay: float = 0.0) -> None:
         _positive("rate", rate)
         _fraction("momentum", momentum)
+        if not decay >= 0:
+            raise ArgumentError(f"`decay` (={decay!r}) must not be negative")
         self.module, self.rate, self.momentum, self.decay = module, rate, momentum, decay
         self.velocity: dict[str, Array] = {}
 
     def step(self, gradients: Mapping[str, Array]) -> None:
         """Move every parameter that has a gradient."""
-        parameters, new = self.module.parameters(), {}
-        for name, g in gradients.items():
-            p = parameters[name].value
+        new = {}
+        for name, p, g in _pairs(self.module, gradients):
             kind = p.dtype.type
             v = g + kind(self.decay) * p if self.decay else g
-            if self.momentum and name in self.velocity:
-                v = kind(self.momentum) * self.velocity[name] + v
-            self.velocity[name] = v
+            if self.momentum:
+                v = self.velocity[name] = kind(self.momentum) * self.velocity.get(name, kind(0)) + v
             new[name] = p - kind(self.rate) * v
         self.module.update(new)
 
@@ -60,18 +60,30 @@ class Adam:
 
     def step(self, gradients: Mapping[str, Array]) -> None:
         """Move every parameter that has a gradient."""
+        pairs, new = _pairs(self.module, gradients), {}
         self.steps += 1
-        parameters, new = self.module.parameters(), {}
-        for name, g in gradients.items():
-            p = parameters[name].value
+        for name, p, g in pairs:
             kind = p.dtype.type
-            b1, b2 = (kind(b) for b in self.betas)
+            (b1, new1), (b2, new2) = ((kind(b), kind(1 - b)) for b in self.betas)  # 1 - b in float64: 1 - 0.999 cancels
             m, v = self.moments.get(name, (np.zeros_like(p), np.zeros_like(p)))
-            m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
+            m, v = b1 * m + new1 * g, b2 * v + new2 * g * g
             self.moments[name] = m, v
             first, second = kind(1 - self.betas[0] ** self.steps), kind(1 - self.betas[1] ** self.steps)
             new[name] = p - kind(self.rate) * (m / first) / (np.sqrt(v / second) + kind(self.eps))
         self.module.update(new)
+
+
+def _pairs(module: Module, gradients: Mapping[str, Array]) -> Iterator[tuple[str, Array, Array]]:
+    """(name, parameter, gradient) of every gradient, or an error before anything has moved."""
+    parameters = module.parameters()
+    unknown = [name for name in gradients if name not in parameters]
+    if unknown:
+        raise ArgumentError(f"`gradients` has entries that are no parameters of {type(module).__name__}: {', '.join(unknown)}")
+    for name, g in gradients.items():
+        p = parameters[name].value
+        if g.shape != p.shape or g.dtype != p.dtype:
+            raise ArgumentError(f"the gradient of {name} is {g.dtype} {g.shape}, but must be {p.dtype} {p.shape} as the parameter is")
+    return ((name, parameters[name].value, g) for name, g in gradients.items())
 
 
 def _positive(name: str, value: float) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from npreparam import ops
+from npreparam._shapes import as_int
 from npreparam.fuse import branch_kernels, fuse_repvgg
 from npreparam.nn.layers import BatchNorm2d, Conv2d
 from npreparam.nn.module import Module
@@ -43,8 +44,9 @@ class RepVGGBlock(Module):
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1, groups: int = 1, rng: np.random.Generator,
                  dtype: DTypeLike = np.float32) -> None:
+        stride = as_int(stride, "stride", 1)  # a pair (1, 1) would silently lose the identity branch
         common: dict[str, Any] = {"stride": stride, "groups": groups, "rng": rng, "dtype": dtype}
-        self.stride, self.groups, self.dtype = stride, groups, dtype
+        self.stride, self.groups = stride, groups
         self.rbr_dense = ConvBN(in_channels, out_channels, 3, padding=1, **common)
         self.rbr_1x1 = ConvBN(in_channels, out_channels, 1, padding=0, **common)
         self.rbr_identity = BatchNorm2d(out_channels, dtype=dtype) if in_channels == out_channels and stride == 1 else None
@@ -65,11 +67,24 @@ class RepVGGBlock(Module):
         """Kernel and bias of each branch as a 3x3 convolution, in float64."""
         return branch_kernels(*self._branches())
 
+    def absolute_terms(self) -> tuple[Any, Any]:
+        """Kernel and bias with every term of every branch in absolute value, in float64: what rounding errors of a fusion are measured by.
+
+        sum over branches of |s||w|, and of |beta| + |mean*s|,   s = gamma/sqrt(var + eps)
+        """
+        kernel = np.sum([np.abs(branch) for branch, _ in self.branch_kernels()], axis=0)
+        bias = np.zeros(len(kernel))
+        for bn in (self.rbr_dense.bn, self.rbr_1x1.bn, self.rbr_identity):
+            if bn is not None:
+                gamma, beta, mean, var, eps = bn.numbers()
+                bias += np.abs(beta) + np.abs(mean * (gamma / np.sqrt(var.astype(np.float64) + eps)))
+        return kernel, bias
+
     def fuse(self) -> Conv2d:
         """The one 3x3 convolution, with ReLU, that equals this block in evaluation mode."""
         w, b = fuse_repvgg(*self._branches())
         outputs, inputs = w.shape[:2]
         conv = Conv2d(inputs * self.groups, outputs, 3, stride=self.stride, padding=1, groups=self.groups, relu=True,
-                      rng=np.random.default_rng(0), dtype=self.dtype)  # its first weights are replaced at once
+                      rng=np.random.default_rng(0), dtype=w.dtype)  # its first weights are replaced at once
         conv.weight, conv.bias = Tensor(w, "weight"), Tensor(b, "bias")
         return conv

@@ -12,8 +12,10 @@ from npreparam.ops.sampling import gaussian_kl, normal_log_prob, normal_rsample
 from npreparam.ops.shape import concat, getitem, mean, pad, reshape, sum, transpose
 
 __all__ = [
-    "add", "avg_pool2d", "batch_norm", "batch_norm_grad", "bce_with_logits", "broadcast_to", "col2im", "concat", "conv2d", "conv2d_input_grad", "conv2d_relu", "conv2d_weight_grad",
-    "conv_transpose2d", "cross_entropy", "div", "exp", "expm1", "gaussian_kl", "getitem", "global_avg_pool", "im2col", "leaky_relu", "linear", "log", "log1p",
-    "log_softmax", "matmul", "max_pool2d", "mean", "mul", "neg", "normal_log_prob", "normal_rsample", "pad", "relu", "reshape", "sigmoid", "silu",
-    "softmax", "softplus", "sqrt", "square", "sub", "sum", "tanh", "transpose", "unbroadcast",
+    "add", "avg_pool2d", "batch_norm", "batch_norm_grad", "bce_with_logits", "broadcast_to", "col2im", "concat",
+    "conv2d", "conv2d_input_grad", "conv2d_relu", "conv2d_weight_grad", "conv_transpose2d", "cross_entropy", "div",
+    "exp", "expm1", "gaussian_kl", "getitem", "global_avg_pool", "im2col", "leaky_relu", "linear", "log", "log1p",
+    "log_softmax", "matmul", "max_pool2d", "mean", "mul", "neg", "normal_log_prob", "normal_rsample", "pad", "relu",
+    "reshape", "sigmoid", "silu", "softmax", "softplus", "sqrt", "square", "sub", "sum", "tanh", "transpose",
+    "unbroadcast",
 ]

@@ -29,6 +29,14 @@ def as_array(value: Any, name: str) -> Array:
     return array.astype(dtype, copy=False)
 
 
+def as_dense(value: Any, name: str) -> Array:
+    """`as_array`, aligned and in C order, so that equal values give equal bits whatever their layout in memory.
+
+    NumPy sums in memory order, and its SIMD exp, log, expm1 and log1p round otherwise where a stride is negative.
+    """
+    return np.require(as_array(value, name), requirements=["C", "A"])
+
+
 def same_dtype(**arrays: Any) -> list[Array | None]:
     """The arguments as float arrays of one dtype; None stays None and Python numbers adapt to the arrays beside them."""
     values: dict[str, Any] = {name: value if value is None or is_number(value) else as_array(value, name) for name, value in arrays.items()}

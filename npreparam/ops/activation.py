@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from npreparam.ops._primitive import gradient, primitive
-from npreparam.ops._validate import Array, as_array
-from npreparam.ops.arithmetic import mul
+from npreparam.ops._validate import Array, as_array, as_dense
+from npreparam.ops.arithmetic import mul, quiet
 
 
 @primitive
@@ -40,6 +40,7 @@ gradient(relu, "x", lambda g, y, a: mul(g, step(a.x)))
 
 
 @primitive
+@quiet
 def leaky_relu(x: Array, slope: float = 0.01) -> Array:
     """x where x > 0, slope*x elsewhere; the derivative at 0 is `slope`.
 
@@ -54,6 +55,7 @@ gradient(leaky_relu, "x", lambda g, y, a: mul(g, step(a.x, a.slope)))
 
 
 @primitive
+@quiet
 def sigmoid(x: Array) -> Array:
     """1 / (1 + exp(-x)), elementwise, by exp(-|x|) alone: nothing overflows, and small values keep their digits.
 
@@ -62,23 +64,23 @@ def sigmoid(x: Array) -> Array:
     >>> sigmoid(np.array([0.0, -800.0, 800.0]))
     array([0.5, 0. , 1. ])
     """
-    x = as_array(x, "x")
-    with np.errstate(under="ignore"):
-        small = np.exp(-np.abs(x))
-        return np.where(x < 0, small, x.dtype.type(1)) / (1 + small)
+    x = as_dense(x, "x")
+    small = np.exp(-np.abs(x))
+    return np.where(x < 0, small, x.dtype.type(1)) / (1 + small)
 
 
 gradient(sigmoid, "x", lambda g, y, a: mul(g, mul(y, sigmoid(-a.x))))  # 1 - y would cancel
 
 
 @primitive
+@quiet
 def tanh(x: Array) -> Array:
     """Hyperbolic tangent, elementwise.
 
     >>> tanh(np.array([0.0]))
     array([0.])
     """
-    return np.tanh(as_array(x, "x"))
+    return np.tanh(as_dense(x, "x"))
 
 
 gradient(tanh, "x", lambda g, y, a: mul(g, _sech_squared(a.x)))
@@ -91,6 +93,7 @@ def _sech_squared(x: Array) -> Array:
 
 
 @primitive
+@quiet
 def softplus(x: Array) -> Array:
     """log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|)), elementwise, finite and accurate for every x.
 
@@ -99,9 +102,8 @@ def softplus(x: Array) -> Array:
     >>> softplus(np.array([-17.0, 0.0, 89.0], dtype=np.float32))
     array([4.1399375e-08, 6.9314718e-01, 8.9000000e+01], dtype=float32)
     """
-    x = as_array(x, "x")
-    with np.errstate(under="ignore"):
-        return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+    x = as_dense(x, "x")
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
 
 gradient(softplus, "x", lambda g, y, a: mul(g, sigmoid(a.x)))

@@ -1,6 +1,8 @@
 """Elementwise arithmetic with broadcasting, and the one `unbroadcast` that its gradients need.
 
-Rounding of add, sub, mul, div, neg, sqrt, square: correctly rounded (IEEE 754). Of exp, log, expm1, log1p: NumPy's, a few ulp.
+Rounding of add, sub, mul, div, neg, sqrt, square: correctly rounded (IEEE 754). Of exp, log, expm1, log1p: NumPy's, a few ulp. The bits of
+a result depend on the values alone, not on strides or on the elements beside them. Overflow, division by zero and invalid operations give
+the infinities and NaNs of IEEE 754, without warnings.
 """
 
 from __future__ import annotations
@@ -11,7 +13,9 @@ import numpy as np
 
 from npreparam._errors import ShapeError
 from npreparam.ops._primitive import gradient, primitive
-from npreparam.ops._validate import Array, as_array, same_dtype
+from npreparam.ops._validate import Array, as_array, as_dense, same_dtype
+
+quiet = np.errstate(all="ignore")  # a decorator: the special values tell enough
 
 
 def _pair(x: Array, y: Array) -> tuple[Array, Array]:
@@ -19,13 +23,17 @@ def _pair(x: Array, y: Array) -> tuple[Array, Array]:
     try:
         np.broadcast_shapes(x.shape, y.shape)
     except ValueError:
-        raise ShapeError(f"shapes of `x` {x.shape} and `y` {y.shape} do not broadcast: aligned at the last axis, lengths must agree or be 1") from None
+        raise ShapeError(f"shapes of `x` {x.shape} and `y` {y.shape} do not broadcast: aligned at the last axis, "
+                         "lengths must agree or be 1") from None
     return x, y
 
 
 @primitive
+@quiet
 def unbroadcast(x: Array, shape: Sequence[int]) -> Array:
     """Sum over the axes that broadcasting `shape` to x.shape repeated: the adjoint of `broadcast_to`.
+
+    Raises ShapeError where `shape` does not broadcast to that of x.
 
     >>> unbroadcast(np.ones((2, 3)), (3,))
     array([2., 2., 2.])
@@ -34,8 +42,10 @@ def unbroadcast(x: Array, shape: Sequence[int]) -> Array:
     if x.shape == shape:
         return x
     lead = x.ndim - len(shape)
+    if lead < 0 or any(n not in (1, long) for n, long in zip(shape, x.shape[lead:], strict=True)):
+        raise ShapeError(f"`x` of shape {x.shape} is no broadcast of `shape` (={shape})")
     axes = tuple(range(lead)) + tuple(lead + i for i, n in enumerate(shape) if n == 1 and x.shape[lead + i] != 1)
-    return x.sum(axis=axes, keepdims=True).reshape(shape)
+    return as_dense(x, "x").sum(axis=axes, keepdims=True).reshape(shape)
 
 
 @primitive
@@ -63,6 +73,7 @@ def _like(g: Array, operand: object) -> Array:
 
 
 @primitive
+@quiet
 def add(x: Array, y: Array) -> Array:
     """x + y, elementwise with broadcasting.
 
@@ -78,6 +89,7 @@ gradient(add, "y", lambda g, y, a: _like(g, a.y))
 
 
 @primitive
+@quiet
 def sub(x: Array, y: Array) -> Array:
     """x - y, elementwise with broadcasting.
 
@@ -93,6 +105,7 @@ gradient(sub, "y", lambda g, y, a: _like(neg(g), a.y))
 
 
 @primitive
+@quiet
 def mul(x: Array, y: Array) -> Array:
     """x * y, elementwise with broadcasting.
 
@@ -108,15 +121,15 @@ gradient(mul, "y", lambda g, y, a: _like(mul(g, a.x), a.y))
 
 
 @primitive
+@quiet
 def div(x: Array, y: Array) -> Array:
-    """x / y, elementwise with broadcasting; division by zero gives the IEEE results without a warning.
+    """x / y, elementwise with broadcasting; 1/0 is inf, 0/0 NaN.
 
     >>> div(np.array([1.0, 0.0]), 2)
     array([0.5, 0. ])
     """
     x, y = _pair(x, y)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.divide(x, y)
+    return np.divide(x, y)
 
 
 gradient(div, "x", lambda g, y, a: _like(div(g, a.y), a.x))
@@ -137,84 +150,84 @@ gradient(neg, "x", lambda g, y, a: neg(g))
 
 
 @primitive
+@quiet
 def exp(x: Array) -> Array:
-    """e to the power x, elementwise; overflow gives infinity without a warning.
+    """e to the power x, elementwise; inf where it overflows.
 
     >>> exp(np.array([0.0]))
     array([1.])
     """
-    with np.errstate(over="ignore", under="ignore"):
-        return np.exp(as_array(x, "x"))
+    return np.exp(as_dense(x, "x"))
 
 
 gradient(exp, "x", lambda g, y, a: mul(g, y))
 
 
 @primitive
+@quiet
 def log(x: Array) -> Array:
-    """Natural logarithm, elementwise; -inf at 0 and NaN below, without a warning.
+    """Natural logarithm, elementwise; -inf at 0 and NaN below.
 
     >>> log(np.array([1.0, 0.0]))
     array([  0., -inf])
     """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.log(as_array(x, "x"))
+    return np.log(as_dense(x, "x"))
 
 
 gradient(log, "x", lambda g, y, a: div(g, a.x))
 
 
 @primitive
+@quiet
 def expm1(x: Array) -> Array:
     """exp(x) - 1, elementwise, without cancellation near 0.
 
     >>> expm1(np.array([1e-20]))
     array([1.e-20])
     """
-    with np.errstate(over="ignore", under="ignore"):
-        return np.expm1(as_array(x, "x"))
+    return np.expm1(as_dense(x, "x"))
 
 
 gradient(expm1, "x", lambda g, y, a: mul(g, exp(a.x)))
 
 
 @primitive
+@quiet
 def log1p(x: Array) -> Array:
     """log(1 + x), elementwise, without cancellation near 0.
 
     >>> log1p(np.array([1e-20]))
     array([1.e-20])
     """
-    with np.errstate(divide="ignore", invalid="ignore", under="ignore"):
-        return np.log1p(as_array(x, "x"))
+    return np.log1p(as_dense(x, "x"))
 
 
 gradient(log1p, "x", lambda g, y, a: div(g, add(a.x, 1.0)))
 
 
 @primitive
+@quiet
 def sqrt(x: Array) -> Array:
-    """Square root, elementwise; NaN below 0, without a warning.
+    """Square root, elementwise; NaN below 0.
 
     >>> sqrt(np.array([4.0]))
     array([2.])
     """
-    with np.errstate(invalid="ignore"):
-        return np.sqrt(as_array(x, "x"))
+    return np.sqrt(as_array(x, "x"))
 
 
 gradient(sqrt, "x", lambda g, y, a: div(g, mul(y, 2.0)))
 
 
 @primitive
+@quiet
 def square(x: Array) -> Array:
     """x * x, elementwise.
 
     >>> square(np.array([3.0]))
     array([9.])
     """
-    with np.errstate(over="ignore", under="ignore"):
-        return np.square(as_array(x, "x"))
+    return np.square(as_array(x, "x"))
 
 
 gradient(square, "x", lambda g, y, a: mul(g, mul(a.x, 2.0)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,17 @@ from npreparam.ops.shape import reshape
 from npreparam.ops.shape import sum as sum_over
 
 
+def _is_real(value: Any) -> bool:
+    return is_number(value) or isinstance(value, np.floating)
+
+
 def _check(x: Array, eps: float, **per_channel: Array) -> None:
-    if x.ndim not in (2, 4):
+    if as_array(x, "x").ndim not in (2, 4):
         raise ShapeError(f"`x` has shape {x.shape}, but must have 4 axes (batch, channels, height, width), or 2 (batch, channels)")
     for name, value in per_channel.items():
-        check_shape(value, name, (x.shape[1],), "one value for each channel of `x`")
-    if not (is_number(eps) or isinstance(eps, np.floating)) or not eps >= 0:
-        raise ArgumentError(f"`eps` (={eps!r}) must be a number and not negative")
+        check_shape(as_array(value, name), name, (x.shape[1],), "one value for each channel of `x`")
+    if not _is_real(eps) or not 0 <= eps < np.inf:
+        raise ArgumentError(f"`eps` (={eps!r}) must be a finite number and not negative")
 
 
 def batch_norm(x: Array, gamma: Array, beta: Array, running_mean: Array, running_var: Array, training: bool = False, momentum: float = 0.1,
@@ -36,12 +41,14 @@ def batch_norm(x: Array, gamma: Array, beta: Array, running_mean: Array, running
         running_mean' = (1 - momentum)*running_mean + momentum*mean
         running_var'  = (1 - momentum)*running_var  + momentum*var*m/(m-1),   m = N*H*W
 
-    (the unbiased variance; `momentum` is the weight of the new statistic). Evaluation: returns y. The running statistics are given as arrays; in
-    evaluation they may be Tensors.
+    (the unbiased variance; `momentum` is the weight of the new statistic). Evaluation: returns y. Running statistics are arrays, no
+    gradient flows into them while training; in evaluation they may be Tensors.
 
     x is NCHW or (N, C), the others (C,); float32 or float64, all the same.
 
-    Rounding: computed in float64 and rounded once; the variance is two-pass. For float64, |error| of a few u*(|xhat||gamma| + |beta|).
+    Rounding: computed in float64 and rounded once; the variance is two-pass. For float64 in evaluation |error| is a few
+    u*(|xhat||gamma| + |beta|). In training the mean is itself rounded, so the error grows with |mean|/std:
+    |error| <= gamma_{2n+16}*(|gamma|*(|x| + mean|x|)/sqrt(var + eps) + |beta|) with n = N*H*W.
 
     Raises ShapeError, DTypeError, ArgumentError (eps, momentum; training with one value per channel, which has no unbiased variance).
 
@@ -54,17 +61,27 @@ def batch_norm(x: Array, gamma: Array, beta: Array, running_mean: Array, running
     """
     if not training:
         return batch_norm_eval(x, gamma, beta, running_mean, running_var, eps)
-    running_mean, running_var = as_array(running_mean, "running_mean"), as_array(running_var, "running_var")
-    if not 0 <= momentum <= 1:
-        raise ArgumentError(f"`momentum` (={momentum!r}), the weight of the new statistic, must lie in [0, 1]")
-    for name, value in (("running_mean", running_mean), ("running_var", running_var)):
-        check_shape(value, name, (x.shape[1],) if len(x.shape) > 1 else value.shape, "one value for each channel of `x`")
-        same_dtype(**{name: value, "x": np.empty(0, x.dtype)})
+    if not _is_real(momentum) or not 0 <= momentum <= 1:
+        raise ArgumentError(f"`momentum` (={momentum!r}), the weight of the new statistic, must be a number in [0, 1]")
     y, mean, var = batch_norm_train(x, gamma, beta, eps)
-    count = y.shape[0] * int(np.prod(y.shape[2:]))
     mean, var = (value if isinstance(value, np.ndarray) else value.value for value in (mean, var))
-    keep, new = x.dtype.type(1 - momentum), x.dtype.type(momentum)
-    return y, keep * running_mean + new * mean, keep * running_var + new * (var * x.dtype.type(count / (count - 1)))
+    for name, value in (("running_mean", running_mean), ("running_var", running_var)):
+        check_shape(as_array(value, name), name, mean.shape, "one value for each channel of `x`")
+        same_dtype(**{"x": mean, name: value})
+    keep, new, unbiased = (mean.dtype.type(value) for value in (1 - momentum, momentum, _count(x) / (_count(x) - 1)))
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        return y, keep * running_mean + new * mean, keep * running_var + new * (var * unbiased)
+
+
+def _count(x: Any) -> int:
+    """Number of values of one channel: N*H*W."""
+    return math.prod(x.shape[i] for i in _over(x))
+
+
+def _check_trainable(x: Array) -> None:
+    if _count(x) < 2:
+        raise ArgumentError(f"`x` of shape {x.shape} has {_count(x)} values per channel, but training needs at least 2: "
+                            "fewer have no unbiased variance. Use a larger batch, or training=False")
 
 
 @primitive
@@ -76,12 +93,11 @@ def batch_norm_train(x: Array, gamma: Array, beta: Array, eps: float = 1e-5) -> 
     """
     x, gamma, beta = same_dtype(x=x, gamma=gamma, beta=beta)  # type: ignore[assignment]
     _check(x, eps, gamma=gamma, beta=beta)
-    if x.shape[0] * int(np.prod(x.shape[2:])) < 2:
-        raise ArgumentError(f"`x` of shape {x.shape} has fewer than two values per channel, which have no variance to train with; "
-                            "use a larger batch, or training=False")
+    _check_trainable(x)
     mean, var = kernels.batch_norm.statistics(x)
     y = kernels.batch_norm.normalize(x, gamma, beta, mean, var, eps)
-    return y, mean.astype(x.dtype), var.astype(x.dtype)
+    with np.errstate(over="ignore", under="ignore"):
+        return y, mean.astype(x.dtype), var.astype(x.dtype)
 
 
 @primitive
@@ -108,25 +124,47 @@ def batch_norm_train_grad(gy: Array, x: Array, gamma: Array, eps: float = 1e-5) 
     """
     gy, x, gamma = same_dtype(gy=gy, x=x, gamma=gamma)  # type: ignore[assignment]
     _check(x, eps, gamma=gamma)
-    check_shape(gy, "gy", x.shape, "that of `x`")
+    check_shape(as_array(gy, "gy"), "gy", x.shape, "that of `x`")
+    _check_trainable(x)
     return kernels.batch_norm.backward(gy, x, gamma, *kernels.batch_norm.statistics(x), eps, True)
+
+
+@primitive
+def batch_norm_eval_grad(gy: Array, x: Array, gamma: Array, mean: Array, var: Array, eps: float = 1e-5) -> tuple[Array, Array, Array]:
+    """Cotangents (gx, ggamma, gbeta) of `batch_norm_eval`.
+
+    With xhat = (x - mean)/sqrt(var + eps), sums over (N, H, W): gx = gy*gamma/sqrt(var + eps), ggamma = sum gy*xhat, gbeta = sum gy.
+
+    >>> batch_norm_eval_grad(np.ones((1, 1)), np.ones((1, 1)), np.ones(1), np.zeros(1), np.ones(1), eps=0.0)
+    (array([[1.]]), array([1.]), array([1.]))
+    """
+    values = same_dtype(gy=gy, x=x, gamma=gamma, running_mean=mean, running_var=var)
+    gy, x, gamma, mean, var = values  # type: ignore[assignment]
+    _check(x, eps, gamma=gamma, running_mean=mean, running_var=var)
+    check_shape(as_array(gy, "gy"), "gy", x.shape, "that of `x`")
+    return kernels.batch_norm.backward(gy, x, gamma, mean, var, eps, False)
 
 
 def batch_norm_grad(gy: Array, x: Array, gamma: Array, running_mean: Array, running_var: Array, training: bool = False,
                     eps: float = 1e-5) -> tuple[Array, Array, Array]:
     """Cotangents (gx, ggamma, gbeta) of `batch_norm` for the cotangent gy of its output y.
 
-    Training: see `batch_norm_train_grad`. Evaluation: gx = gy*gamma/sqrt(running_var + eps), ggamma = sum gy*xhat, gbeta = sum gy.
+    Training, by the statistics of x (the running ones are not looked at), with the dependence of mean and variance on x included:
+
+        gx = gamma/sqrt(var + eps) * (gy - mean(gy) - xhat*mean(gy*xhat)),   ggamma = sum gy*xhat,   gbeta = sum gy
+
+    Evaluation, by the running statistics: gx = gy*gamma/sqrt(running_var + eps), ggamma and gbeta as above.
+
+    Shapes, dtypes and errors as `batch_norm`. Rounding: sums and elements in float64, rounded once.
+
+    Source: Ioffe and Szegedy, arXiv 1502.03167, section 3.
 
     >>> batch_norm_grad(np.ones((1, 1)), np.ones((1, 1)), np.ones(1), np.zeros(1), np.ones(1), eps=0.0)
     (array([[1.]]), array([1.]), array([1.]))
     """
     if training:
         return batch_norm_train_grad(gy, x, gamma, eps)
-    gy, x, gamma, mean, var = same_dtype(gy=gy, x=x, gamma=gamma, running_mean=running_mean, running_var=running_var)  # type: ignore[assignment]
-    _check(x, eps, gamma=gamma, running_mean=mean, running_var=var)
-    check_shape(gy, "gy", x.shape, "that of `x`")
-    return kernels.batch_norm.backward(gy, x, gamma, mean, var, eps, False)
+    return batch_norm_eval_grad(gy, x, gamma, running_mean, running_var, eps)
 
 
 def _over(x: Any) -> tuple[int, ...]:
@@ -182,25 +220,46 @@ def _train_rule(g: Any, y: Any, a: Any) -> Any:
     return batch_norm_train_grad(g[0], a.x, a.gamma, a.eps)
 
 
-def _scaled(g: Any, a: Any) -> Any:
-    """The cotangent of (x - mean) in evaluation mode."""
-    return mul(g, _channels(mul(a.gamma, _inverse_std(a.var, a.eps)), a.x))
+def _eval_rule(g: Any, y: Any, a: Any) -> tuple[Any, Any, Any]:
+    return batch_norm_eval_grad(g, a.x, a.gamma, a.mean, a.var, a.eps)
 
 
-def _centered(a: Any) -> Any:
-    return sub(a.x, _channels(a.mean, a.x))
+def _eval_mean(g: Any, y: Any, a: Any) -> Any:
+    return neg(mul(mul(sum_over(g, _over(a.x)), a.gamma), _inverse_std(a.var, a.eps)))
 
 
-def _eval_var(g: Any, a: Any) -> Any:
-    """d/dvar of (var + eps)^(-1/2) is -(var + eps)^(-3/2)/2."""
+def _over_std(by: Any, a: Any) -> Any:
+    """The cotangent of var where s = (var + eps)^(-1/2) has the cotangent `by`: ds/dvar = -s^3/2."""
     s = _inverse_std(a.var, a.eps)
-    return mul(mul(mul(sum_over(mul(g, _centered(a)), _over(a.x)), a.gamma), mul(s, square(s))), -0.5)
+    return mul(mul(by, mul(s, square(s))), -0.5)
+
+
+def _eval_var(g: Any, y: Any, a: Any) -> Any:
+    return _over_std(mul(_sum_centered(g, a), a.gamma), a)
+
+
+def _sum_centered(g: Any, a: Any) -> Any:
+    return sum_over(mul(g, sub(a.x, _channels(a.mean, a.x))), _over(a.x))
+
+
+def _eval_grad_again(h: tuple[Any, Any, Any], y: Any, a: Any) -> tuple[Any, Any, Any, Any, Any]:
+    """Cotangents of (gy, x, gamma, mean, var) in <h, batch_norm_eval_grad(gy, x, gamma, mean, var)>, which is, with s = 1/sqrt(var + eps),
+
+    F = sum_c s*gamma*<hx, gy> + s*hgamma*<gy, x - mean> + hbeta*sum gy
+    """
+    hx, hgamma, hbeta = h
+    x, gy, over = a.x, a.gy, _over(a.x)
+    s = _inverse_std(a.var, a.eps)
+    by_gamma, by_hgamma = sum_over(mul(hx, gy), over), _sum_centered(gy, a)
+    slope = mul(s, hgamma)
+    to_gy = add(add(mul(hx, _channels(mul(s, a.gamma), x)), mul(sub(x, _channels(a.mean, x)), _channels(slope, x))), _channels(hbeta, x))
+    to_var = _over_std(add(mul(a.gamma, by_gamma), mul(hgamma, by_hgamma)), a)
+    return to_gy, mul(gy, _channels(slope, x)), mul(s, by_gamma), neg(mul(slope, sum_over(gy, over))), to_var
 
 
 gradient(batch_norm_train, ("x", "gamma", "beta"), _train_rule)
 gradient(batch_norm_train_grad, ("gy", "x", "gamma"), lambda g, y, a: _train_grad_again(g, a))
-gradient(batch_norm_eval, "x", lambda g, y, a: _scaled(g, a))
-gradient(batch_norm_eval, "gamma", lambda g, y, a: mul(sum_over(mul(g, _centered(a)), _over(a.x)), _inverse_std(a.var, a.eps)))
-gradient(batch_norm_eval, "beta", lambda g, y, a: sum_over(g, _over(a.x)))
-gradient(batch_norm_eval, "mean", lambda g, y, a: neg(sum_over(_scaled(g, a), _over(a.x))))
-gradient(batch_norm_eval, "var", lambda g, y, a: _eval_var(g, a))
+gradient(batch_norm_eval, ("x", "gamma", "beta"), _eval_rule)
+gradient(batch_norm_eval, "mean", _eval_mean)
+gradient(batch_norm_eval, "var", _eval_var)
+gradient(batch_norm_eval_grad, ("gy", "x", "gamma", "mean", "var"), _eval_grad_again)

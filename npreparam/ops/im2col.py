@@ -27,6 +27,7 @@ def im2col(x: Array, kernel: Size2, stride: Size2 = 1, padding: Padding = 0, dil
 
     Source: Chellapilla, Puri and Simard, High performance convolutional neural networks for document processing, 2006.
 
+    >>> import numpy as np
     >>> im2col(np.arange(4.0).reshape(1, 1, 2, 2), kernel=(1, 2))
     array([[[0., 2.],
             [1., 3.]]])
@@ -50,6 +51,7 @@ def col2im(columns: Array, shape: Sequence[int], kernel: Size2, stride: Size2 = 
 
     Raises ShapeError, ArgumentError, DTypeError.
 
+    >>> import numpy as np
     >>> col2im(np.ones((1, 2, 2)), (1, 1, 1, 3), kernel=(1, 2))
     array([[[[1., 2., 1.]]]])
     """

@@ -24,6 +24,7 @@ def matmul(a: Array, b: Array) -> Array:
 
     Source of the bound: Jeannerod and Rump, SIAM J. Matrix Anal. Appl. 34(2), 2013.
 
+    >>> import numpy as np
     >>> matmul(np.array([[1.0, 2.0]]), np.array([[3.0], [4.0]]))
     array([[11.]])
     """
@@ -50,6 +51,7 @@ def linear(x: Array, w: Array, b: Array | None = None) -> Array:
 
     Raises ShapeError (rank, channels), DTypeError.
 
+    >>> import numpy as np
     >>> linear(np.array([[1.0, 2.0]]), np.array([[3.0, 4.0]]), np.array([0.5]))
     array([[11.5]])
     """

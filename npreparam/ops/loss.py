@@ -8,25 +8,36 @@ import numpy as np
 
 from npreparam._errors import ArgumentError, DTypeError
 from npreparam.ops._primitive import gradient, primitive
-from npreparam.ops._validate import Array, as_array, check_shape, same_dtype, shape_of
+from npreparam.ops._validate import Array, as_array, as_dense, check_shape, same_dtype, shape_of
 from npreparam.ops.activation import sigmoid
-from npreparam.ops.arithmetic import exp, mul, neg, sub
+from npreparam.ops.arithmetic import exp, mul, neg, quiet, sub
+from npreparam.ops.shape import axes_of
 from npreparam.ops.shape import sum as sum_over
 
 
 @primitive
+@quiet
 def log_softmax(x: Array, axis: int = -1) -> Array:
-    """Logarithm of the softmax along one axis: (x - max) - log(sum of exp(x - max)).
+    """Logarithm of the softmax along one axis: (x - max) - log(1 + sum of exp(x - max) over all but the maximum).
 
-    Rounding: no overflow; |error| of a few ulp of |x - max| plus the log's.
+    Rounding: both terms are negative, so nothing cancels: with n elements and the second largest a distance d below the largest, the relative
+    error is about (n + d + log n) u. The log-probability of a class that is nearly certain keeps its digits, too.
 
-    >>> log_softmax(np.array([[0.0, 0.0]]))
-    array([[-0.69314718, -0.69314718]])
+    Raises ArgumentError for an axis out of range.
+
+    >>> log_softmax(np.array([[0.0, 0.0], [40.0, 0.0]]))
+    array([[-6.93147181e-01, -6.93147181e-01],
+           [-4.24835426e-18, -4.00000000e+01]])
     """
-    x = as_array(x, "x")
-    with np.errstate(invalid="ignore", under="ignore"):
-        shifted = x - x.max(axis=axis, keepdims=True, initial=-np.inf)
-        return shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
+    x = as_dense(x, "x")
+    (along,) = axes_of(axis, x.ndim)
+    if x.shape[along] == 0:
+        return x.copy()
+    top = x.argmax(along, keepdims=True)
+    shifted = x - np.take_along_axis(x, top, along)
+    others = np.exp(shifted)
+    np.put_along_axis(others, top, np.take_along_axis(shifted, top, along), along)  # 0, or NaN for an infinite or NaN maximum
+    return shifted - np.log1p(others.sum(axis=along, keepdims=True))
 
 
 gradient(log_softmax, "x", lambda g, y, a: sub(g, mul(exp(y), sum_over(g, axis=a.axis, keepdims=True))))
@@ -89,10 +100,13 @@ def cross_entropy(logits: Array, labels: Any) -> Array:
 
 
 @primitive
+@quiet
 def bce_with_logits(logits: Array, targets: Array) -> Array:
     """Binary cross-entropy of each element: max(x, 0) - x*t + log1p(exp(-|x|)) for logit x and target t.
 
     Both have the same shape and dtype; targets usually lie in [0, 1]. Equal to -t*log(sigmoid(x)) - (1-t)*log(1 - sigmoid(x)), but finite.
+
+    Rounding: a few ulp for targets in [0, 1], since max(x, 0) - x*t is taken as x*(1-t) or -x*t, neither of which cancels.
 
     Raises ShapeError, DTypeError.
 
@@ -101,9 +115,14 @@ def bce_with_logits(logits: Array, targets: Array) -> Array:
     """
     logits, targets = same_dtype(logits=logits, targets=targets)  # type: ignore[assignment]
     check_shape(targets, "targets", logits.shape, "that of `logits`")
-    with np.errstate(under="ignore"):
-        return np.maximum(logits, 0) - logits * targets + np.log1p(np.exp(-np.abs(logits)))
+    logits = as_dense(logits, "logits")
+    return logits * np.where(logits > 0, 1 - targets, -targets) + np.log1p(np.exp(-np.abs(logits)))
 
 
-gradient(bce_with_logits, "logits", lambda g, y, a: mul(g, sub(sigmoid(a.logits), a.targets)))
+def _bce_slope(x: Array, t: Array) -> Array:
+    """sigmoid(x) - t as sigmoid(x)*(1-t) - sigmoid(-x)*t, so that a nearly certain prediction still has its small gradient."""
+    return sub(mul(sigmoid(x), sub(1.0, t)), mul(sigmoid(neg(x)), t))
+
+
+gradient(bce_with_logits, "logits", lambda g, y, a: mul(g, _bce_slope(a.logits, a.targets)))
 gradient(bce_with_logits, "targets", lambda g, y, a: neg(mul(g, a.logits)))

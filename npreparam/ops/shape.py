@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,18 +11,18 @@ import numpy as np
 from npreparam._errors import ArgumentError, ShapeError
 from npreparam._shapes import as_int
 from npreparam.ops._primitive import gradient, primitive
-from npreparam.ops._validate import Array, as_array, same_dtype
-from npreparam.ops.arithmetic import broadcast_to, div
+from npreparam.ops._validate import Array, as_array, as_dense, check_shape, same_dtype
+from npreparam.ops.arithmetic import broadcast_to, div, quiet
 
 Axes = int | Sequence[int] | None
 
 
-def _axes(axis: Axes, rank: int) -> tuple[int, ...]:
+def axes_of(axis: Axes, rank: int) -> tuple[int, ...]:
     """`axis` as a tuple of distinct non-negative numbers; None stands for all."""
     if axis is None:
         return tuple(range(rank))
-    chosen = (axis,) if isinstance(axis, int) else tuple(axis)
-    if any(not -rank <= i < rank for i in chosen):
+    chosen = tuple(as_int(i, "axis", -rank) for i in (axis if isinstance(axis, Iterable) else (axis,)))
+    if any(i >= rank for i in chosen):
         raise ArgumentError(f"`axis` (={axis!r}) must lie in [{-rank}, {rank}) for an array of {rank} axes")
     positive = tuple(i % rank for i in chosen)
     if len(set(positive)) < len(positive):
@@ -31,23 +31,25 @@ def _axes(axis: Axes, rank: int) -> tuple[int, ...]:
 
 
 @primitive
+@quiet
 def sum(x: Array, axis: Axes = None, keepdims: bool = False) -> Array:
     """Sum over one axis, several, or all.
 
-    Rounding: NumPy's pairwise summation along contiguous axes; |error| <= (n-1)*u*sum|x| in any order.
+    Rounding: NumPy's pairwise summation in C order, whatever the layout; |error| <= (n-1)*u*sum|x| in any order.
+
+    Raises ArgumentError for an axis out of range or named twice.
 
     >>> sum(np.ones((2, 3)), axis=0)
     array([2., 2., 2.])
     """
-    x = as_array(x, "x")
-    with np.errstate(over="ignore", invalid="ignore"):
-        return np.asarray(x.sum(axis=_axes(axis, x.ndim), keepdims=keepdims))
+    x = as_dense(x, "x")
+    return np.asarray(x.sum(axis=axes_of(axis, x.ndim), keepdims=keepdims))
 
 
 def _spread(g: Array, a: Any) -> Array:
     """The adjoint of a sum: its cotangent repeated over the summed axes."""
     shape = a.x.shape
-    axes = _axes(a.axis, len(shape))
+    axes = axes_of(a.axis, len(shape))
     return broadcast_to(reshape(g, tuple(1 if i in axes else n for i, n in enumerate(shape))), shape)
 
 
@@ -62,7 +64,7 @@ def mean(x: Array, axis: Axes = None, keepdims: bool = False) -> Array:
     """
     total = sum(x, axis, keepdims)
     shape = x.shape
-    return div(total, float(math.prod(shape[i] for i in _axes(axis, len(shape)))))
+    return div(total, float(math.prod(shape[i] for i in axes_of(axis, len(shape)))))
 
 
 @primitive
@@ -91,14 +93,14 @@ def transpose(x: Array, axes: Sequence[int] | None = None) -> Array:
     (3, 2)
     """
     x = as_array(x, "x")
-    order = tuple(range(x.ndim))[::-1] if axes is None else _axes(axes, x.ndim)
+    order = tuple(range(x.ndim))[::-1] if axes is None else axes_of(axes, x.ndim)
     if len(order) != x.ndim:
         raise ArgumentError(f"`axes` (={axes!r}) must name each of the {x.ndim} axes once")
     return x.transpose(order)
 
 
 def _inverse(axes: Sequence[int] | None, rank: int) -> Sequence[int] | None:
-    return None if axes is None else [int(i) for i in np.argsort(_axes(axes, rank))]
+    return None if axes is None else [int(i) for i in np.argsort(axes_of(axes, rank))]
 
 
 gradient(transpose, "x", lambda g, y, a: transpose(g, _inverse(a.axes, len(a.x.shape))))
@@ -149,7 +151,8 @@ def getitem(x: Array, index: Any) -> Array:
     """
     x = as_array(x, "x")
     parts = index if isinstance(index, tuple) else (index,)
-    if not all(part is None or part is Ellipsis or (isinstance(part, int | np.integer | slice) and not isinstance(part, bool)) for part in parts):
+    if not all(part is None or part is Ellipsis or (isinstance(part, int | np.integer | slice) and not isinstance(part, bool))
+               for part in parts):
         raise ArgumentError(f"`index` (={index!r}) must be basic: integers, slices, Ellipsis or None")
     try:
         return np.asarray(x[index])
@@ -166,6 +169,7 @@ def scatter_slice(x: Array, index: Any, shape: Sequence[int]) -> Array:
     """
     x = as_array(x, "x")
     y = np.zeros(tuple(shape), x.dtype)
+    check_shape(x, "x", y[index].shape, f"the part `index` (={index!r}) of `shape` (={tuple(shape)})")
     y[index] = x
     return y
 

@@ -47,9 +47,9 @@ def reconstructions(originals: Array, decoded: Array) -> Figure:
 
 
 def branch_kernels(branches: Sequence[tuple[str, Array]], channel: int = 0) -> Figure:
-    """The 3x3 kernels of the branches and their sum, for one output channel and the same input channel."""
+    """The 3x3 kernels of the branches and their sum, for one output channel and the input channel of the same number (within its group)."""
     named = [*branches, ("sum = fused kernel", np.sum([kernel for _, kernel in branches], axis=0))]
-    planes = [(name, kernel[channel, min(channel, kernel.shape[1] - 1)]) for name, kernel in named]
+    planes = [(name, kernel[channel, channel % kernel.shape[1]]) for name, kernel in named]
     limit = max(float(np.abs(plane).max()) for _, plane in planes)
     figure = Figure(figsize=(2.6 * len(planes), 2.9), dpi=DPI, layout="constrained")
     for axes, (name, plane) in zip(figure.subplots(1, len(planes), squeeze=False)[0], planes, strict=True):

@@ -24,7 +24,7 @@ def check_grads(f: Callable[..., Any], args: Sequence[Any], order: int = 2, rng:
 
         |<grad f, t> - D(h)| <= SAFETY * (truncation + rounding)
         truncation = |D(h) - D(2h)|                       (D(h) - D(2h) = -h^2*phi'''/2 + ..., three times the error of D(h))
-        rounding   = n*u*(sum |g||f| + sum |grad f||x|) / h     with n elements in x and f together
+        rounding   = n*u*(sum |g||f| + sum |grad f||x| + sum |g|) / h     with n elements in x and f together
 
     All arguments are float64 arrays; f returns a Tensor or a tuple of Tensors. Order k+1 checks the gradient of order k as a function itself,
     of the arguments and of the cotangent, so that rules for both are met.
@@ -39,10 +39,10 @@ def check_grads(f: Callable[..., Any], args: Sequence[Any], order: int = 2, rng:
         raise DTypeError(f"`args` have dtypes {[str(v.dtype) for v in values]}, but differences need float64")
     if order < 1:
         raise ArgumentError(f"`order` (={order}) must be at least 1")
-    _check(_one_output(f, rng), values, 1, order, rng)
+    _check(_one_output(f), values, 1, order, rng)
 
 
-def _one_output(f: Callable[..., Any], rng: np.random.Generator) -> Callable[..., Tensor]:
+def _one_output(f: Callable[..., Any]) -> Callable[..., Tensor]:
     """f with a tuple of outputs joined into one vector."""
     def joined(*args: Any) -> Any:
         y = f(*args)
@@ -79,6 +79,6 @@ def _compare(f: Callable[..., Tensor], values: list[Any], i: int, g: Any, gradie
     count = values[i].size + output.size
     rounding = count * UNIT * (np.sum(np.abs(g * output)) + np.sum(np.abs(gradient * values[i])) + np.sum(np.abs(g))) / STEP
     allowed = SAFETY * (abs(near - far) + rounding)
-    if not abs(claimed - near) <= allowed:
-        raise AssertionError(f"order {order}, argument {i}: the gradient along a random direction is {claimed!r}, central differences give {near!r}; "
-                             f"error = {abs(claimed - near):.3g}; permitted error = {allowed:.3g}")
+    if not abs(claimed - near) <= allowed < np.inf:
+        raise AssertionError(f"order {order}, argument {i}: the gradient along a random direction is {claimed!r}, "
+                             f"central differences give {near!r}; error = {abs(claimed - near):.3g}; permitted error = {allowed:.3g}")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from npreparam import ops
 from npreparam._errors import ArgumentError, DTypeError, ShapeError, UnusedInputError
+from npreparam.ops._validate import as_array
 from npreparam.tape.tensor import Node, Tensor, output_of, value_of
 
 Array = NDArray[Any]
@@ -22,11 +23,11 @@ def grad(output: Tensor, inputs: Any, cotangent: Any = None, create_graph: bool 
 
     g_i = cotangent^T (d output / d input_i)
 
-    `output` is a scalar, unless a `cotangent` of its shape is given. The result has the structure of `inputs`: arrays, or Tensors where
-    `create_graph` asks for something that can be differentiated again. Inputs may be leaves or intermediate results.
+    `output` is a scalar, unless a `cotangent` of its shape is given. The result has the structure of `inputs`: new arrays that the caller may
+    change, or Tensors where `create_graph` asks for something that can be differentiated again. Inputs may be leaves or intermediate results.
 
     Raises UnusedInputError for an input that the output does not depend on (with `allow_unused` its gradient is zeros), ArgumentError for an
-    output that is no scalar.
+    output that is no scalar, ShapeError and DTypeError for a cotangent that does not fit.
 
     >>> x = Tensor(np.array(3.0), name="x")
     >>> grad(x * x * x, x)
@@ -60,11 +61,16 @@ def _seed(output: Tensor, cotangent: Any, create_graph: bool) -> Any:
         if output.size != 1:
             raise ArgumentError(f"`output` of shape {output.shape} is no scalar; sum it, or pass a `cotangent` of its shape")
         cotangent = np.ones(output.shape, output.dtype)
+    cotangent = cotangent if isinstance(cotangent, Tensor) else as_array(cotangent, "cotangent")
     _check(cotangent, output, "`cotangent`")
-    return cotangent if not create_graph or isinstance(cotangent, Tensor) else Tensor(cotangent)
+    if not create_graph:
+        return value_of(cotangent)
+    return cotangent if isinstance(cotangent, Tensor) else Tensor(cotangent)
 
 
-def _check(cotangent: Any, tensor: Any, what: str) -> None:
+def _check(cotangent: Any, tensor: Tensor, what: str) -> None:
+    if not isinstance(cotangent, Tensor | np.ndarray | np.generic):
+        raise DTypeError(f"{what} is a {type(cotangent).__name__}, but must be an array of shape {tensor.shape}")
     if tuple(cotangent.shape) != tensor.shape:
         raise ShapeError(f"{what} has shape {tuple(cotangent.shape)}, but must have the shape {tensor.shape} of what it belongs to")
     if cotangent.dtype != tensor.dtype:
@@ -86,7 +92,7 @@ def _finish(tensor: Tensor, position: int, cotangent: Any, create_graph: bool, a
                                    "If that is meant, pass allow_unused=True for zeros")
         cotangent = np.zeros(tensor.shape, tensor.dtype)
         return Tensor(cotangent) if create_graph else cotangent
-    return cotangent if create_graph else np.asarray(value_of(cotangent))
+    return cotangent if create_graph else np.array(cotangent)  # a copy, for rules may pass g itself on, or a view
 
 
 def _ancestors(output: Tensor, wanted: set[Key]) -> set[int]:
@@ -149,4 +155,3 @@ def _parent_cotangents(node: Node, gs: list[Any], needed: set[int], wanted: set[
                 _check(cotangent, parent, f"the gradient rule of `{node.primitive.name}` for `{name}`: its result")
                 pairs.append((parent, cotangent))
     return pairs
-

@@ -19,7 +19,7 @@ _ids = itertools.count()  # next() is atomic, so tensors of several threads neve
 
 
 class Node:
-    """One recorded call: the primitive, its arguments by name with Tensors where they were passed, and its outputs' shapes."""
+    """One recorded call: the primitive, its arguments by name with Tensors where they were passed, and its output arrays."""
 
     __slots__ = ("arguments", "id", "outputs", "primitive", "tuple_output", "values")
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from npreparam._errors import ArgumentError
+from npreparam.ops._validate import as_array, check_shape
 from npreparam.tape.grad import grad
 from npreparam.tape.tensor import Tensor, value_of
 
@@ -60,10 +61,13 @@ def jvp(f: Callable[..., Tensor], primals: Sequence[Any], tangents: Sequence[Any
     if len(primals) != len(tangents):
         raise ArgumentError(f"`tangents` (={len(tangents)} of them) must be as many as `primals` (={len(primals)})")
     tensors = [Tensor(value_of(primal), name=f"argument {i}") for i, primal in enumerate(primals)]
+    tangents = [as_array(value_of(tangent), f"tangents[{i}]") for i, tangent in enumerate(tangents)]
+    for i, (tangent, tensor) in enumerate(zip(tangents, tensors, strict=True)):
+        check_shape(tangent, f"tangents[{i}]", tensor.shape, "that of its primal")
     output = f(*tensors)
     g = Tensor(np.zeros(output.shape, output.dtype), name="cotangent")
     pulled = grad(output, tensors, g, create_graph=True, allow_unused=True)
     total = np.zeros(output.shape, output.dtype)
     for cotangent, tangent in zip(pulled, tangents, strict=True):
-        total = total + grad(cotangent, g, np.asarray(value_of(tangent)), allow_unused=True)
+        total = total + grad(cotangent, g, tangent, allow_unused=True)
     return value_of(output), total

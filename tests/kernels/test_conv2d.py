@@ -1,0 +1,219 @@
+"""The convolution kernels' promises: the same bits whatever the threads, the batch split and the layout; no crash from threads or after fork."""
+
+import itertools
+import multiprocessing
+import os
+import threading
+
+import numpy as np
+import pytest
+
+from npreparam import Window, get_num_threads, ops, set_num_threads
+from npreparam.kernels import _plan, _threads
+from tests import naive
+from tests.tolerances import assert_same_bits
+
+GEOMETRIES = [  # n, in/groups, out/groups, groups, height, width, kernel, stride, padding, dilation
+    (3, 5, 13, 1, 17, 19, (3, 3), 1, 1, 1),
+    (2, 4, 12, 2, 23, 14, (3, 2), (2, 3), ((0, 2), (1, 0)), (2, 1)),
+    (4, 1, 1, 9, 12, 31, (5, 5), 1, 2, 1),
+    (1, 24, 40, 1, 9, 9, (1, 1), 1, 0, 1),
+    (2, 3, 25, 1, 40, 40, (7, 7), 2, 3, 1),
+]
+
+
+@pytest.fixture(autouse=True)
+def _restore_threads():
+    before = get_num_threads()
+    yield
+    set_num_threads(before)
+
+
+def draw(rng, case, dtype):
+    n, ci, co, groups, h, w, kernel, stride, padding, dilation = case
+    x, weights, b = rng.standard_normal((n, ci * groups, h, w)), rng.standard_normal((co * groups, ci, *kernel)), rng.standard_normal(co * groups)
+    return x.astype(dtype), weights.astype(dtype), b.astype(dtype), (stride, padding, dilation, groups)
+
+
+def all_three(x, w, b, geometry):
+    y = ops.conv2d(x, w, b, *geometry)
+    gy = np.sin(np.arange(y.size, dtype=np.float64)).reshape(y.shape).astype(y.dtype)
+    return y, ops.conv2d_input_grad(gy, w, x.shape, *geometry), ops.conv2d_weight_grad(gy, x, w.shape, *geometry)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("case", GEOMETRIES)
+def test_thread_count_changes_no_bit(case, dtype, monkeypatch):
+    monkeypatch.setattr(_threads, "run_together", run_on_all_threads)
+    arguments = draw(np.random.default_rng(1), case, dtype)
+    set_num_threads(1)
+    expected = all_three(*arguments)
+    for threads in (2, 3, 5):
+        set_num_threads(threads)
+        for got, want in zip(all_three(*arguments), expected, strict=True):
+            assert_same_bits(got, want)
+
+
+def run_on_all_threads(kernel, *args, small=False):
+    """`run_together` without its exemption for small work, so that small arrays are shared out too."""
+    others = [threading.Thread(target=kernel, args=args) for _ in range(get_num_threads() - 1)]
+    for other in others:
+        other.start()
+    kernel(*args)
+    for other in others:
+        other.join()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("case", GEOMETRIES)
+def test_batch_split_changes_no_bit(case, dtype):
+    x, w, b, geometry = draw(np.random.default_rng(2), case, dtype)
+    y, gx, _ = all_three(x, w, b, geometry)
+    gy = np.sin(np.arange(y.size, dtype=np.float64)).reshape(y.shape).astype(y.dtype)
+    for i in range(len(x)):
+        assert_same_bits(ops.conv2d(x[i : i + 1], w, b, *geometry), y[i : i + 1])
+        assert_same_bits(ops.conv2d_input_grad(gy[i : i + 1], w, (1, *x.shape[1:]), *geometry), gx[i : i + 1])
+
+
+def layouts(array):
+    """The same values as F-ordered, strided, negatively strided, channels-last, read-only, unaligned and byte-swapped arrays."""
+    yield np.asfortranarray(array)
+    wide = np.zeros((*array.shape[:-1], 2 * array.shape[-1]), array.dtype)
+    wide[..., ::2] = array
+    yield wide[..., ::2]
+    yield np.ascontiguousarray(array[::-1, ..., ::-1])[::-1, ..., ::-1]
+    yield np.ascontiguousarray(array.transpose(0, *range(2, array.ndim), 1)).transpose(0, array.ndim - 1, *range(1, array.ndim - 1))
+    frozen = array.copy()
+    frozen.flags.writeable = False
+    yield frozen
+    raw = np.zeros(array.nbytes + 1, np.uint8)
+    unaligned = raw[1:].view(array.dtype).reshape(array.shape)
+    unaligned[...] = array
+    yield unaligned
+    yield array.astype(array.dtype.newbyteorder())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("case", GEOMETRIES)
+def test_layout_changes_no_bit(case, dtype):
+    x, w, b, geometry = draw(np.random.default_rng(3), case, dtype)
+    expected = all_three(x, w, b, geometry)
+    for other_x, other_w in zip(layouts(x), layouts(w), strict=True):
+        for got, want in zip(all_three(other_x, other_w, b, geometry), expected, strict=True):
+            assert_same_bits(got, want)
+
+
+def test_broadcast_input_is_read_where_it_lies():
+    x = np.broadcast_to(np.float64(1.5), (2, 3, 8, 8))
+    w = np.ones((4, 3, 3, 3))
+    assert (ops.conv2d(x, w) == 27 * 1.5).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_each_output_is_one_chain_of_fused_multiply_adds(dtype):
+    """The rounding contract itself: bit-equal to a scalar chain in the order (i, kh, kw), begun from the bias."""
+    from npreparam.kernels._fma import fma
+    rng = np.random.default_rng(4)
+    x, w, b = (rng.standard_normal(s).astype(dtype) for s in ((1, 2, 4, 5), (3, 2, 3, 3), 3))
+    y = ops.conv2d(x, w, b, 2, 1)
+    for o, r, c in itertools.product(range(3), range(y.shape[2]), range(y.shape[3])):
+        total = b[o]
+        for _, at_x, at_w in (t for t in naive.conv_terms(x.shape, w.shape, (2, 2), ((1, 1), (1, 1)), (1, 1), 1) if t[0] == (0, o, r, c)):
+            total = fma(w[at_w], x[at_x], total)
+        assert y[0, o, r, c] == total
+
+
+def test_relu_in_the_store_is_the_relu_behind_it():
+    x, w, b, geometry = draw(np.random.default_rng(5), GEOMETRIES[1], np.float32)
+    x[0, 0, 3, 3] = np.nan
+    assert_same_bits(ops.conv2d_relu(x, w, b, *geometry), ops.relu(ops.conv2d(x, w, b, *geometry)))
+
+
+def test_non_finite_values_go_where_ieee_sends_them_and_nowhere_else():
+    rng = np.random.default_rng(6)
+    for bad in (np.nan, np.inf, -np.inf):
+        x, w = rng.standard_normal((2, 2, 6, 7)), rng.standard_normal((3, 2, 3, 3))
+        x[0, 1, 2, 6] = bad
+        with np.errstate(invalid="ignore"):
+            args = (2, 1), ((1, 0), (1, 1)), (1, 2), 1
+            y = ops.conv2d(x, w, None, *args)
+            expected = naive.conv2d(x, w, None, *args)
+            assert (np.isnan(y) == np.isnan(expected)).all()
+            assert (np.isinf(y) == np.isinf(expected)).all()
+            gy = rng.standard_normal(y.shape)
+            gw, expected = ops.conv2d_weight_grad(gy, x, w.shape, *args), naive.conv2d_weight_grad(gy, x, w.shape, *args)
+            assert (np.isfinite(gw) == np.isfinite(expected)).all()
+            gy[1, 2, 1, 3] = bad
+            gx, expected = ops.conv2d_input_grad(gy, w, x.shape, *args), naive.conv2d_input_grad(gy, w, x.shape, *args)
+            assert (np.isfinite(gx) == np.isfinite(expected)).all()
+
+
+def test_calls_from_several_python_threads():
+    x, w, b, geometry = draw(np.random.default_rng(7), (2, 16, 24, 1, 40, 40, (3, 3), 1, 1, 1), np.float32)
+    expected = all_three(x, w, b, geometry)
+    results, errors = [], []
+
+    def call():
+        try:
+            results.append([all_three(x, w, b, geometry) for _ in range(5)])
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=call) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=120)
+        assert not thread.is_alive()
+    assert not errors
+    for several in results:
+        for got in several:
+            for part, want in zip(got, expected, strict=True):
+                assert_same_bits(part, want)
+
+
+def _in_child(connection, x, w):
+    connection.send(ops.conv2d(x, w, padding=1))
+    connection.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_use_after_fork():
+    rng = np.random.default_rng(8)
+    x, w = rng.standard_normal((2, 16, 40, 40)), rng.standard_normal((16, 16, 3, 3))
+    expected = ops.conv2d(x, w, padding=1)  # the helpers are running now
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe()
+    child = context.Process(target=_in_child, args=(there, x, w))
+    child.start()
+    assert here.poll(60), "the child hangs"
+    assert_same_bits(here.recv(), expected)
+    child.join(60)
+    assert child.exitcode == 0
+
+
+def test_index_arithmetic_beyond_two_to_the_31():
+    """The tables of a geometry with more than 2^31 elements, without its arrays: 64-bit integers throughout, and the right last index."""
+    shape, weights = (3, 70_000, 200, 200), (2, 70_000, 3, 3)
+    window = Window.of(3, 1, 1)
+    source, plan = _plan.forward(shape, weights, window, 4)
+    assert plan.image == 70_000 * 202 * 202 > 2**31
+    assert source.plane == (202, 202)
+    assert plan.offsets.dtype == np.int64
+    assert plan.offsets[-1] == (69_999 * 202 + 2) * 202 + 2 > 2**31
+    assert plan.offsets.min() == 0
+    _, plan = _plan.input_grad((3, 70_000, 200, 200), (70_000, 2, 3, 3), (200, 200), window, 4)
+    assert plan.offsets.max() == (69_999 * 202 + 2) * 202 + 2
+    assert plan.weight_offsets.max() == 69_999 * 18 + 8
+    assert plan.problems.dtype == np.int64
+
+
+def test_padded_copy_holds_no_more_than_the_padded_input():
+    """Peak extra memory: the padded planes are at most the padded input (plus a row for each phase), whatever the stride."""
+    for stride, kernel, dilation in itertools.product((1, 2, 3), (1, 3, 5), (1, 2)):
+        window = Window.of(kernel, stride, kernel // 2, dilation)
+        source, plan = _plan.forward((1, 4, 50, 60), (8, 4, kernel, kernel), window, 4)
+        height, width = 50 + 2 * (kernel // 2), 60 + 2 * (kernel // 2)
+        assert plan.image <= 4 * (height + stride) * (width + stride)
+        assert plan.image == 4 * len(source.row_phases) * len(source.column_phases) * source.plane[0] * source.plane[1]

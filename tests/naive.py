@@ -1,0 +1,156 @@
+"""Loop-nest twins of the library's functions, straight from their definitions. This file imports nothing of npreparam."""
+
+import itertools
+
+import numpy as np
+
+
+def output_length(size, kernel, stride, before, after, dilation):
+    count, first = 0, -before
+    while first + dilation * (kernel - 1) < size + after:
+        count += 1
+        first += stride
+    return count
+
+
+def conv_terms(x_shape, w_shape, stride, padding, dilation, groups):
+    """Every (y index, x index, w index) that a convolution multiplies; padding is ((top, bottom), (left, right))."""
+    (n, _, h, wd), (co, ci, kh, kw) = x_shape, w_shape
+    ho = output_length(h, kh, stride[0], *padding[0], dilation[0])
+    wo = output_length(wd, kw, stride[1], *padding[1], dilation[1])
+    for b, o, r, q in itertools.product(range(n), range(co), range(ho), range(wo)):
+        group = o // (co // groups)
+        for i, a, e in itertools.product(range(ci), range(kh), range(kw)):
+            y, x = r * stride[0] + a * dilation[0] - padding[0][0], q * stride[1] + e * dilation[1] - padding[1][0]
+            if 0 <= y < h and 0 <= x < wd:
+                yield (b, o, r, q), (b, group * ci + i, y, x), (o, i, a, e)
+
+
+def conv_output_shape(x_shape, w_shape, stride, padding, dilation):
+    return (x_shape[0], w_shape[0], output_length(x_shape[2], w_shape[2], stride[0], *padding[0], dilation[0]),
+            output_length(x_shape[3], w_shape[3], stride[1], *padding[1], dilation[1]))
+
+
+def conv2d(x, w, b, stride, padding, dilation, groups):
+    y = np.zeros(conv_output_shape(x.shape, w.shape, stride, padding, dilation), x.dtype)
+    for at_y, at_x, at_w in conv_terms(x.shape, w.shape, stride, padding, dilation, groups):
+        y[at_y] += w[at_w] * x[at_x]
+    return y if b is None else y + b.reshape(1, -1, 1, 1)
+
+
+def conv2d_input_grad(gy, w, x_shape, stride, padding, dilation, groups):
+    gx = np.zeros(x_shape, gy.dtype)
+    for at_y, at_x, at_w in conv_terms(x_shape, w.shape, stride, padding, dilation, groups):
+        gx[at_x] += w[at_w] * gy[at_y]
+    return gx
+
+
+def conv2d_weight_grad(gy, x, w_shape, stride, padding, dilation, groups):
+    gw = np.zeros(w_shape, gy.dtype)
+    for at_y, at_x, at_w in conv_terms(x.shape, w_shape, stride, padding, dilation, groups):
+        gw[at_w] += gy[at_y] * x[at_x]
+    return gw
+
+
+def im2col(x, kernel, stride, padding, dilation):
+    n, c, h, w = x.shape
+    ho = output_length(h, kernel[0], stride[0], *padding[0], dilation[0])
+    wo = output_length(w, kernel[1], stride[1], *padding[1], dilation[1])
+    columns = np.zeros((n, c * kernel[0] * kernel[1], ho * wo), x.dtype)
+    for b, i, a, e, r, q in itertools.product(range(n), range(c), range(kernel[0]), range(kernel[1]), range(ho), range(wo)):
+        y, z = r * stride[0] + a * dilation[0] - padding[0][0], q * stride[1] + e * dilation[1] - padding[1][0]
+        if 0 <= y < h and 0 <= z < w:
+            columns[b, (i * kernel[0] + a) * kernel[1] + e, r * wo + q] = x[b, i, y, z]
+    return columns
+
+
+def matmul(a, b):
+    y = np.zeros((a.shape[0], b.shape[1]), a.dtype)
+    for m, n, k in itertools.product(range(a.shape[0]), range(b.shape[1]), range(a.shape[1])):
+        y[m, n] += a[m, k] * b[k, n]
+    return y
+
+
+def moments(x):
+    """Mean and biased variance of each channel of an NCHW array, as two lists."""
+    means, variances = [], []
+    for c in range(x.shape[1]):
+        values = [float(v) for v in x[:, c].ravel()]
+        mean = sum(values) / len(values)
+        means.append(mean)
+        variances.append(sum((v - mean) ** 2 for v in values) / len(values))
+    return np.array(means), np.array(variances)
+
+
+def batch_norm(x, gamma, beta, mean, var, eps):
+    y = np.zeros(x.shape, x.dtype)
+    for at in itertools.product(*map(range, x.shape)):
+        c = at[1]
+        y[at] = (x[at] - mean[c]) / np.sqrt(var[c] + eps) * gamma[c] + beta[c]
+    return y
+
+
+def windows(shape, kernel, stride, padding):
+    """Every (y index, list of x indices under the window) of a pooling."""
+    n, c, h, w = shape
+    ho = output_length(h, kernel[0], stride[0], *padding[0], 1)
+    wo = output_length(w, kernel[1], stride[1], *padding[1], 1)
+    for b, i, r, q in itertools.product(range(n), range(c), range(ho), range(wo)):
+        under = [(b, i, r * stride[0] + a - padding[0][0], q * stride[1] + e - padding[1][0])
+                 for a in range(kernel[0]) for e in range(kernel[1])]
+        yield (b, i, r, q), [at for at in under if 0 <= at[2] < h and 0 <= at[3] < w]
+
+
+def avg_pool2d(x, kernel, stride, padding, counted):
+    shape = (*x.shape[:2], output_length(x.shape[2], kernel[0], stride[0], *padding[0], 1),
+             output_length(x.shape[3], kernel[1], stride[1], *padding[1], 1))
+    y = np.zeros(shape, x.dtype)
+    for at, under in windows(x.shape, kernel, stride, padding):
+        y[at] = sum(x[i] for i in under) / (kernel[0] * kernel[1] if counted else len(under))
+    return y
+
+
+def max_pool2d(x, kernel, stride, padding):
+    """The pooled array, and where each maximum was found first."""
+    shape = (*x.shape[:2], output_length(x.shape[2], kernel[0], stride[0], *padding[0], 1),
+             output_length(x.shape[3], kernel[1], stride[1], *padding[1], 1))
+    y, where = np.zeros(shape, x.dtype), {}
+    for at, under in windows(x.shape, kernel, stride, padding):
+        best = under[0]
+        for i in under[1:]:
+            if x[i] > x[best] or (np.isnan(x[i]) and not np.isnan(x[best])):
+                best = i
+        y[at], where[at] = x[best], best
+    return y, where
+
+
+def avg_pool2d_grad(gy, x_shape, kernel, stride, padding, counted):
+    gx = np.zeros(x_shape, gy.dtype)
+    for at, under in windows(x_shape, kernel, stride, padding):
+        for i in under:
+            gx[i] += gy[at] / (kernel[0] * kernel[1] if counted else len(under))
+    return gx
+
+
+def max_pool2d_grad(gy, x, kernel, stride, padding):
+    gx = np.zeros(x.shape, gy.dtype)
+    for at, best in max_pool2d(x, kernel, stride, padding)[1].items():
+        gx[best] += gy[at]
+    return gx
+
+
+def batch_norm_grad(gy, x, gamma, mean, var, eps, training):
+    """(gx, ggamma, gbeta) by the chain rule through every element: dy[i]/dx[j] with the dependence of mean and variance written out."""
+    gx, ggamma, gbeta = np.zeros(x.shape), np.zeros(x.shape[1]), np.zeros(x.shape[1])
+    for c in range(x.shape[1]):
+        places = [at for at in itertools.product(*map(range, x.shape)) if at[1] == c]
+        m, std = len(places), np.sqrt(var[c] + eps)
+        for i in places:
+            centered = x[i] - mean[c]
+            ggamma[c] += gy[i] * centered / std
+            gbeta[c] += gy[i]
+            gx[i] += gy[i] * gamma[c] / std
+            for j in places if training else []:
+                dmean, dvar = 1 / m, 2 * (x[j] - mean[c]) / m
+                gx[j] += gy[i] * gamma[c] * (-dmean / std - centered * dvar / (2 * std**3))
+    return gx, ggamma, gbeta
