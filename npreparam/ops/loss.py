@@ -30,7 +30,7 @@ def log_softmax(x: Array, axis: int = -1) -> Array:
            [-4.24835426e-18, -4.00000000e+01]])
     """
     x = as_dense(x, "x")
-    (along,) = axes_of(axis, x.ndim)
+    (along,) = axes_of((axis,), x.ndim)
     if x.shape[along] == 0:
         return x.copy()
     top = x.argmax(along, keepdims=True)

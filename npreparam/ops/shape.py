@@ -11,7 +11,7 @@ import numpy as np
 from npreparam._errors import ArgumentError, ShapeError
 from npreparam._shapes import as_int
 from npreparam.ops._primitive import gradient, primitive
-from npreparam.ops._validate import Array, as_array, as_dense, check_shape, same_dtype
+from npreparam.ops._validate import Array, as_array, as_dense, check_shape, same_dtype, shape_of
 from npreparam.ops.arithmetic import broadcast_to, div, quiet
 
 Axes = int | Sequence[int] | None
@@ -181,12 +181,12 @@ gradient(scatter_slice, "x", lambda g, y, a: getitem(g, a.index))
 def pad(x: Array, widths: Sequence[Sequence[int]]) -> Array:
     """Zeros around an array: `widths` holds (before, after) for each axis.
 
+    Raises ShapeError, ArgumentError for a negative width.
+
     >>> pad(np.ones(1), [(1, 2)])
     array([0., 1., 0., 0.])
     """
-    shape = x.shape
-    if len(widths) != len(shape):
-        raise ArgumentError(f"`widths` (={widths!r}) must hold (before, after) for each of the {len(shape)} axes")
+    shape = shape_of(x, "x", len(widths), f"one for each (before, after) of `widths` (={widths!r})")
     sides = [(as_int(before, "widths", 0), as_int(after, "widths", 0)) for before, after in widths]
     index = tuple(slice(before, before + n) for (before, _), n in zip(sides, shape, strict=True))
     return scatter_slice(x, index, [before + n + after for (before, after), n in zip(sides, shape, strict=True)])

@@ -104,7 +104,7 @@ def test_derivatives_at_the_kink():
 def test_relu_and_leaky_relu_exactly(dtype):
     x = np.arange(-8, 9).astype(dtype)
     assert_same_bits(ops.relu(x), np.array([max(0, i) for i in range(-8, 9)], dtype))
-    assert_same_bits(ops.leaky_relu(x, 0.5), np.array([i if i > 0 else i * 0.5 for i in range(-8, 9)], dtype) + dtype(0))
+    assert_same_bits(ops.leaky_relu(x, 0.5), np.array([i if i > 0 else i * 0.5 for i in range(-8, 9)], dtype))
 
 
 def test_a_nan_reaches_the_gradient():
