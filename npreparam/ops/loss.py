@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from npreparam._errors import ArgumentError, DTypeError
+from npreparam._shapes import as_int
 from npreparam.ops._primitive import gradient, primitive
 from npreparam.ops._validate import Array, as_array, as_dense, check_shape, same_dtype, shape_of
 from npreparam.ops.activation import sigmoid
@@ -30,7 +31,7 @@ def log_softmax(x: Array, axis: int = -1) -> Array:
            [-4.24835426e-18, -4.00000000e+01]])
     """
     x = as_dense(x, "x")
-    (along,) = axes_of((axis,), x.ndim)
+    (along,) = axes_of(as_int(axis, "axis", -x.ndim), x.ndim)
     if x.shape[along] == 0:
         return x.copy()
     top = x.argmax(along, keepdims=True)

@@ -1,0 +1,85 @@
+"""The correctly rounded batch norm, judged without its own arithmetic: by squares of halfway points, and by mpmath at 400 bits."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npreparam import ArgumentError, ShapeError, exact
+from npreparam.exact.batch_norm import rational_sqrt, sqrt_between
+
+
+def neighbours(y):
+    """Midpoints to the float below and above, as fractions."""
+    below, above = (Fraction(float(np.nextafter(y, y.dtype.type(to)))) for to in (-np.inf, np.inf))
+    return (below + Fraction(float(y))) / 2, (above + Fraction(float(y))) / 2
+
+
+def exceeds(t, v, bound):
+    """t/sqrt(v) > bound, decided in integers: compare the signed squares."""
+    left, right = t * abs(t), bound * abs(bound) * v
+    return left > right
+
+
+def certify(y, x, gamma, beta, mean, var, eps):
+    """halfway down <= t/sqrt(v) + beta <= halfway up."""
+    t = (Fraction(float(x)) - Fraction(float(mean))) * Fraction(float(gamma))
+    v = Fraction(float(var)) + Fraction(float(eps))
+    low, high = (middle - Fraction(float(beta)) for middle in neighbours(y))
+    assert not exceeds(-t, v, -low)  # t/sqrt(v) >= low
+    assert not exceeds(t, v, high)
+
+
+numbers = st.floats(-1e6, 1e6, width=32).map(lambda v: v if abs(v) > 1e-6 else 0.0)
+
+
+@given(numbers, numbers, numbers, numbers, st.floats(0, 1e6, width=32), st.sampled_from([0.5, 1e-5, 1e-3]), st.sampled_from([np.float32, np.float64]))
+def test_certificate(x, gamma, beta, mean, var, eps, kind):
+    args = [np.array([v], kind) for v in (gamma, beta, mean, var)]
+    y = exact.batch_norm(np.array([[x]], kind), *args, eps=eps)
+    certify(y[0, 0], np.array(x, kind), *(a[0] for a in args), eps)
+
+
+def test_a_planted_ulp_is_caught():
+    args = (np.float32(1.5), np.float32(0.7), np.float32(-0.3), np.float32(0.1), np.float32(2.0), 1e-5)
+    y = exact.batch_norm(np.array([[args[0]]]), *(np.array([a]) for a in args[1:5]), eps=1e-5)[0, 0]
+    certify(y, *args)
+    for wrong in (np.nextafter(y, np.float32(np.inf)), np.nextafter(y, np.float32(-np.inf))):
+        with pytest.raises(AssertionError):
+            certify(wrong, *args)
+
+
+def test_mpmath_agrees():
+    mpmath = pytest.importorskip("mpmath")
+    rng = np.random.default_rng(0)
+    x, (gamma, beta, mean), var = rng.standard_normal((2, 3, 2, 2)), rng.standard_normal((3, 3)), rng.random(3)
+    y = exact.batch_norm(x, gamma, beta, mean, var)
+    with mpmath.workprec(400):
+        for (n, c, i, j), value in np.ndenumerate(y):
+            want = (mpmath.mpf(x[n, c, i, j]) - mean[c]) / mpmath.sqrt(mpmath.mpf(var[c]) + mpmath.mpf(1e-5)) * gamma[c] + beta[c]
+            assert value == float(want)
+
+
+def test_rational_roots_are_exact():
+    assert rational_sqrt(Fraction(9, 4)) == Fraction(3, 2)
+    assert rational_sqrt(Fraction(2)) is None
+    # 1 + 2^-24 is a tie between two float32: only exact arithmetic sees it
+    x = np.array([[1 + 2.0**-24]])
+    assert exact.batch_norm(x, [1], [0], [0], [1], eps=0, out_dtype=np.float32).item() == 1
+
+
+@given(st.fractions(min_value=Fraction(1, 10**30), max_value=10**30), st.integers(2, 200))
+def test_brackets_of_the_square_root(v, bits):
+    if rational_sqrt(v) is None:
+        low, high = sqrt_between(v, bits)
+        assert low * low < v < high * high
+        assert (high - low) * 2 ** (bits - 1) <= high
+
+
+def test_bad_input():
+    with pytest.raises(ArgumentError, match="must be positive"):
+        exact.batch_norm(np.ones((1, 1)), [1], [0], [0], [-1], eps=0)
+    with pytest.raises(ShapeError, match="statistics"):
+        exact.batch_norm(np.ones((1, 2)), [1], [0], [0], [1])
