@@ -36,7 +36,7 @@ def fit(module: Module, loss: LossFunction, optimizer: SGD | Adam, samples: int,
         for i in range(steps):
             value = loss(order[i * batch : (i + 1) * batch])
             optimizer.step(grad(value, module.parameters()))
-            losses.append(float(value))
+            losses.append(float(value.value))
             if progress is not None:
                 progress(epoch * steps + i + 1, epochs * steps, losses[-1])
         history.append(float(np.mean(losses)))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+import numbers
+from collections.abc import Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,8 +27,8 @@ def grad(output: Tensor, inputs: Any, cotangent: Any = None, create_graph: bool 
     `output` is a scalar, unless a `cotangent` of its shape is given. The result has the structure of `inputs`: new arrays that the caller may
     change, or Tensors where `create_graph` asks for something that can be differentiated again. Inputs may be leaves or intermediate results.
 
-    Raises UnusedInputError for an input that the output does not depend on (with `allow_unused` its gradient is zeros), ArgumentError for an
-    output that is no scalar, ShapeError and DTypeError for a cotangent that does not fit.
+    Raises UnusedInputError that names every input on which the output does not depend (with `allow_unused` their gradients are zeros),
+    ArgumentError for an output that is no scalar, ShapeError and DTypeError for a cotangent that does not fit.
 
     >>> x = Tensor(np.array(3.0), name="x")
     >>> grad(x * x * x, x)
@@ -36,24 +37,52 @@ def grad(output: Tensor, inputs: Any, cotangent: Any = None, create_graph: bool 
     >>> grad(slope, x)
     array(18.)
     """
-    wanted = _as_list(inputs)
-    for i, tensor in enumerate(wanted):
+    labels, wanted = _listed(inputs)
+    checked_output(output, "`output`", labels)
+    found = _walk(output, _seed(output, cotangent, create_graph), wanted, create_graph)
+    unused = [f"{label} (shape {tensor.shape})" for label, tensor in zip(labels, wanted, strict=True) if _key(tensor) not in found]
+    if unused and not allow_unused:
+        raise UnusedInputError(f"the output does not depend on {', '.join(unused)}: no differentiable path leads there. "
+                               "If that is meant, pass allow_unused=True for zeros")
+    return _like(inputs, [_finish(tensor, found.get(_key(tensor)), create_graph) for tensor in wanted])
+
+
+def checked_output(output: Any, what: str, inputs: Sequence[str]) -> Tensor:
+    """`output`, if it is one Tensor; else the error that says why it has no gradient."""
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, np.ndarray | np.generic | numbers.Number):
+        raise UnusedInputError(f"{what} (a {type(output).__name__}) was not computed from any Tensor, so it does not depend on {', '.join(inputs)}")
+    raise ArgumentError(f"{what} is a {type(output).__name__}, but must be one Tensor")
+
+
+def _listed(inputs: Any) -> tuple[list[str], list[Tensor]]:
+    """The inputs in order, and what to call each in an error: its key in a dict, else its name, else its position."""
+    if isinstance(inputs, Tensor):
+        inputs = (inputs,)
+    if not isinstance(inputs, Iterable):
+        raise ArgumentError(f"`inputs` (a {type(inputs).__name__}) must be a Tensor, a sequence of Tensors, or a dict of them")
+    named = isinstance(inputs, Mapping)
+    labels: list[str] = []
+    tensors: list[Tensor] = []
+    for key, tensor in inputs.items() if named else enumerate(inputs):
         if not isinstance(tensor, Tensor):
-            raise ArgumentError(f"`inputs` must be Tensors, but number {i} is a {type(tensor).__name__}")
-    if not isinstance(output, Tensor):
-        raise UnusedInputError(f"`output` (a {type(output).__name__}) was not computed from any Tensor, so it depends on none of `inputs`")
-    seed = _seed(output, cotangent, create_graph)
-    found = _walk(output, seed, wanted, create_graph)
-    results = [_finish(tensor, i, found.get(_key(tensor)), create_graph, allow_unused) for i, tensor in enumerate(wanted)]
+            raise ArgumentError(f"`inputs` must be Tensors, but number {len(labels)} is a {type(tensor).__name__}")
+        name = key if named else tensor.name
+        labels.append(f"number {key} of `inputs`" if name is None else f"`{name}`")
+        tensors.append(tensor)
+    return labels, tensors
+
+
+def _like(inputs: Any, results: list[Any]) -> Any:
+    """The results in the structure of the inputs."""
     if isinstance(inputs, Tensor):
         return results[0]
-    return dict(zip(inputs, results, strict=True)) if isinstance(inputs, Mapping) else type(inputs)(results)
-
-
-def _as_list(inputs: Any) -> list[Tensor]:
-    if isinstance(inputs, Tensor):
-        return [inputs]
-    return list(inputs.values()) if isinstance(inputs, Mapping) else list(inputs)
+    if isinstance(inputs, Mapping):
+        return dict(zip(inputs, results, strict=True))
+    if hasattr(inputs, "_make"):  # a namedtuple
+        return inputs._make(results)
+    return tuple(results) if isinstance(inputs, tuple) else results
 
 
 def _seed(output: Tensor, cotangent: Any, create_graph: bool) -> Any:
@@ -84,12 +113,9 @@ def _key(tensor: Tensor) -> Key:
     return tensor.id, tensor.index
 
 
-def _finish(tensor: Tensor, position: int, cotangent: Any, create_graph: bool, allow_unused: bool) -> Any:
+def _finish(tensor: Tensor, cotangent: Any, create_graph: bool) -> Any:
+    """The gradient as the caller gets it; zeros where there is none."""
     if cotangent is None:
-        if not allow_unused:
-            who = f"`{tensor.name}`" if tensor.name else f"number {position} of `inputs`"
-            raise UnusedInputError(f"the output does not depend on {who} (shape {tensor.shape}): no differentiable path leads to it. "
-                                   "If that is meant, pass allow_unused=True for zeros")
         cotangent = np.zeros(tensor.shape, tensor.dtype)
         return Tensor(cotangent) if create_graph else cotangent
     return cotangent if create_graph else np.array(cotangent)  # a copy, for rules may pass g itself on, or a view
@@ -111,7 +137,7 @@ def _ancestors(output: Tensor, wanted: set[Key]) -> set[int]:
     return needed
 
 
-def _walk(output: Tensor, seed: Any, inputs: Sequence[Tensor], create_graph: bool) -> dict[Key, Any]:
+def _walk(output: Tensor, seed: Any, inputs: list[Tensor], create_graph: bool) -> dict[Key, Any]:
     """Cotangents of the inputs, as far as the output depends on them."""
     wanted = {_key(tensor) for tensor in inputs}
     needed = _ancestors(output, wanted)
@@ -147,11 +173,21 @@ def _parent_cotangents(node: Node, gs: list[Any], needed: set[int], wanted: set[
         if not any(isinstance(p, Tensor) and (p.id in needed or _key(p) in wanted) for p in parents):
             continue
         names, rule = node.primitive.row(name)  # type: ignore[misc]
+        what = f"the gradient rule of `{node.primitive.name}` for `{name}`: its result"
         if names not in done:
-            done[names] = rule(g, y, SimpleNamespace(**arguments))
-        result = done[names] if len(names) == 1 else done[names][names.index(name)]
-        for parent, cotangent in zip(parents, result if isinstance(argument, tuple) else (result,), strict=True):
+            result = rule(g, y, SimpleNamespace(**arguments))
+            done[names] = _several(result, len(names), what) if len(names) > 1 else (result,)
+        result = done[names][names.index(name)]
+        for parent, cotangent in zip(parents, _several(result, len(parents), what) if isinstance(argument, tuple) else (result,), strict=True):
             if isinstance(parent, Tensor):
-                _check(cotangent, parent, f"the gradient rule of `{node.primitive.name}` for `{name}`: its result")
+                _check(cotangent, parent, what)
                 pairs.append((parent, cotangent))
     return pairs
+
+
+def _several(result: Any, count: int, what: str) -> Sequence[Any]:
+    """The result of a rule that owes one cotangent for each of several arguments or arrays."""
+    if not isinstance(result, tuple | list) or len(result) != count:
+        has = f"{len(result)} of them" if isinstance(result, tuple | list) else f"a {type(result).__name__}"
+        raise ShapeError(f"{what} is {has}, but must be {count} cotangents")
+    return result

@@ -93,13 +93,10 @@ class Tensor:
         return (self[i] for i in range(len(self)))
 
     def __array__(self, *args: Any, **kwargs: Any) -> Array:
-        raise TypeError("a Tensor is not converted to an array silently, since no gradient would flow through it; use its .value")
+        raise TypeError("a Tensor is not converted to an array or a number silently, since no gradient would flow through it; use its .value")
 
-    def __bool__(self) -> bool:
-        return bool(self._value)
-
-    def __float__(self) -> float:
-        return float(self._value)
+    # numpy.float64(x), math.exp(x) and `if x:` would cut the tape as silently
+    __float__ = __bool__ = __array__
 
     @staticmethod
     def __npreparam_apply__(primitive: Primitive, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

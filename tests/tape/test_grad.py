@@ -1,12 +1,14 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from npreparam import ArgumentError, DTypeError, ShapeError, UnusedInputError, ops
-from npreparam.ops._primitive import gradient, primitive
-from npreparam.tape import Tensor, check_grads, grad, jvp, value_and_grad, vjp
-from tests.tolerances import assert_same_bits
+from npreparam.ops._primitive import PRIMITIVES, gradient, primitive
+from npreparam.tape import Tensor, grad
+from tests.tolerances import assert_same_bits, assert_within, function_bound
 
 numbers = st.floats(-100, 100, width=32)
 
@@ -55,6 +57,8 @@ def test_the_result_has_the_structure_of_the_inputs():
     assert grad(z, [x, y]) == [3, 2]
     assert grad(z, (x, y)) == (3, 2)
     assert grad(z, {"a": y}) == {"a": 2}
+    assert grad(z, {"a": y}.values()) == [2]
+    assert grad(z, [x, x]) == [3, 3]
 
 
 def test_gradients_add_up_where_paths_meet_and_leave_nothing_behind():
@@ -85,92 +89,115 @@ def test_double_backward():
     assert (grad(ops.sum(second), x) == 6).all()
 
 
-def test_jvp_and_vjp_are_adjoint():
-    rng = np.random.default_rng(0)
-    x, t, g = rng.integers(-3, 4, (3, 2, 4, 4)).astype(float)[:, None]
-    w = rng.integers(-3, 4, (3, 2, 3, 3)).astype(float)
+def test_only_the_rules_on_the_way_to_an_input_are_evaluated():
+    @primitive
+    def dead_end(x):
+        return x
 
-    def f(x):
-        return ops.square(ops.conv2d(x, w))
-
-    y, dy = jvp(f, [x], [t])
-    again, pullback = vjp(f, x)
-    g = rng.integers(-3, 4, y.shape).astype(float)
-    assert (y == again).all()
-    assert np.sum(g * dy) == np.sum(pullback(g)[0] * t)
+    del PRIMITIVES["dead_end"]
+    gradient(dead_end, "x", lambda g, y, a: pytest.fail("a rule that nobody needs"))
+    x, y = Tensor(np.ones(2)), Tensor(np.ones(2))
+    assert (grad(ops.sum(x * dead_end(y)), x) == 1).all()
+    z = dead_end(y)
+    assert (grad(ops.sum(x * z), z) == 1).all()
 
 
-def test_value_and_grad_of_several_arguments():
-    value, (dx, dy) = value_and_grad(lambda x, y: x * x * y, argnums=(0, 1))(np.array(3.0), np.array(2.0))
-    assert (value, dx, dy) == (18, 12, 9)
+def test_results_are_new_arrays_that_share_no_memory():
+    x, y, seed = Tensor(np.ones(3)), Tensor(np.ones(3)), np.ones(3)
+    to_x, to_y = grad(x + y, [x, y], seed)
+    to_x *= 5
+    assert (to_y == 1).all()
+    assert (seed == 1).all()
+    spread = grad(ops.sum(x), x)
+    spread += 1  # a broadcast view would be read-only
+    z = ops.exp(x)
+    into = grad(z, x, np.ones(3))
+    into[:] = 0
+    assert (z.value != 0).all()
+
+
+def test_the_missing_cotangents_of_a_tuple_are_zeros():
+    seen = []
+
+    @primitive
+    def halves(x):
+        return x[:2], x[2:]
+
+    del PRIMITIVES["halves"]
+    gradient(halves, "x", lambda g, y, a: seen.append(g) or ops.concat([g[0], g[1]]))
+    x = Tensor(np.arange(5.0))
+    low, high = halves(x)
+    assert (grad(ops.sum(high), x) == [0, 0, 1, 1, 1]).all()
+    assert (seen[0][0] == 0).all()
+    assert (grad(ops.sum(low * low) + ops.sum(high), x) == [0, 2, 1, 1, 1]).all()
+    assert (grad(ops.sum(low * low) + ops.sum(high), [low, high])[1] == 1).all()
+    with pytest.raises(UnusedInputError, match="number 0"):
+        grad(ops.sum(high), [low])
+
+
+def test_a_cotangent_may_be_a_tensor_and_is_differentiated_with_create_graph():
+    x, g = Tensor(np.array([1.0, 2.0])), Tensor(np.array([3.0, 4.0]))
+    assert (grad(x * x, x, g) == [6, 16]).all()
+    pulled = grad(x * x, x, g, create_graph=True)
+    assert (grad(pulled, g, np.ones(2)) == 2 * x.value).all()
+
+
+def test_gradients_of_gradients_in_float32_stay_float32():
+    x = Tensor(np.array([0.5, 2.0], np.float32))
+    first = grad(ops.sum(ops.softplus(x) * 0.5), x, create_graph=True)
+    assert first.dtype == np.float32
+    assert grad(ops.sum(first), x).dtype == np.float32
+
+
+@pytest.mark.parametrize(("f", "second"), [
+    (ops.exp, np.exp), (ops.log, lambda x: -1 / x**2), (ops.sqrt, lambda x: -1 / (4 * x * np.sqrt(x))), (lambda x: 1.0 / x, lambda x: 2 / x**3),
+    (ops.softplus, lambda x: 1 / (2 + np.exp(x) + np.exp(-x))), (ops.tanh, lambda x: -2 * np.tanh(x) / np.cosh(x) ** 2),
+    (ops.square, lambda x: np.full(x.shape, 2.0)), (lambda x: ops.gaussian_kl(x, x), lambda x: 1 + np.exp(x) / 2),
+])
+def test_second_derivatives_in_closed_form(f, second):
+    """Each side passes at most 16 operations of at most 4 ulps."""
+    x = Tensor(np.array([0.25, 0.5, 1.0, 3.0]))
+    first = grad(ops.sum(f(x)), x, create_graph=True)
+    expected = second(x.value)
+    assert_within(grad(ops.sum(first), x), expected, function_bound(2 * 16 * 4, expected, np.float64))
+
+
+def test_a_long_chain_is_differentiated_twice_without_recursion():
+    x = Tensor(np.array(1.0))
+    y = x
+    for _ in range(5_000):
+        y = y * 1.0
+    first = grad(y * y, x, create_graph=True)
+    assert grad(first, x) == 2
+
+
+def test_threads_do_not_see_each_other():
+    def work(seed):
+        x = Tensor(np.random.default_rng(seed).standard_normal(50))
+        y = x
+        for _ in range(200):
+            y = ops.tanh(y + x)
+        return grad(ops.sum(y), x)
+
+    alone = [work(seed) for seed in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        for together, expected in zip(pool.map(work, range(8)), alone, strict=True):
+            assert_same_bits(together, expected)
 
 
 @pytest.mark.parametrize(("call", "error", "message"), [
     (lambda x: grad(x, x), ArgumentError, r"`output` of shape \(3,\) is no scalar; sum it, or pass a `cotangent`"),
     (lambda x: grad(x * 2.0, x, np.ones(2)), ShapeError, r"`cotangent` has shape \(2,\)"),
     (lambda x: grad(x * 2.0, x, np.ones(3, np.float32)), DTypeError, "`cotangent` has dtype float32"),
+    (lambda x: grad(x * 2.0, x, [1.0, 1.0, 1.0]), DTypeError, r"`cotangent` \(a list\) must be a NumPy array"),
+    (lambda x: grad(ops.sum(x), x, 1.0), DTypeError, r"`cotangent` \(a float\)"),
     (lambda x: grad(ops.sum(x), np.ones(3)), ArgumentError, "`inputs` must be Tensors, but number 0 is a float64"),
-    (lambda x: np.asarray(x), TypeError, r"use its \.value"),
-    (lambda x: Tensor(x), ArgumentError, "already"),
-    (lambda x: Tensor([1.0]), DTypeError, r"`value` \(a list\)"),
-    (lambda x: ops.bce_with_logits(x, x.detach().value.astype(np.float32)), DTypeError, "same dtype"),
-    (lambda x: ops.cross_entropy(ops.reshape(x, (1, 3)), Tensor(np.array([1.0]))), (DTypeError, TypeError), r"labels|\.value"),
+    (lambda x: grad(ops.sum(x), {"w": x.value}), ArgumentError, "number 0 is a ndarray"),
+    (lambda x: grad(ops.sum(x), 3.0), ArgumentError, r"`inputs` \(a float\) must be a Tensor, a sequence of Tensors, or a dict"),
 ])
 def test_bad_calls(call, error, message):
     with pytest.raises(error, match=message):
         call(Tensor(np.ones(3)))
-
-
-def test_a_tensor_for_an_argument_without_gradient_is_refused():
-    x = Tensor(np.ones((1, 1, 2, 2)))
-    with pytest.raises(ArgumentError, match=r"`x` of `max_pool2d_grad` is not differentiable; pass an array \(the tensor's .value\)"):
-        from npreparam.ops.pool import max_pool2d_grad
-        max_pool2d_grad(np.ones((1, 1, 1, 1)), x, 2)
-
-
-def test_numpy_arrays_on_the_left_come_to_the_tensor():
-    x = Tensor(np.ones(2))
-    for y in (np.ones(2) + x, np.ones(2) - x, np.ones(2) * x, np.ones(2) / x, np.float64(2) * x, 2 * x, np.ones((2, 2)) @ ops.reshape(x, (2, 1))):
-        assert isinstance(y, Tensor)
-
-
-def planted(slope_error, curvature_error):
-    """sin with gradient rules that are wrong by a factor at first or at second order."""
-    @primitive
-    def wave(x):
-        return np.sin(x)
-
-    @primitive
-    def wave_slope(x):
-        return np.cos(x)
-
-    gradient(wave, "x", lambda g, y, a: ops.mul(g, ops.mul(wave_slope(a.x), 1 + slope_error)))
-    gradient(wave_slope, "x", lambda g, y, a: ops.mul(g, ops.mul(wave(a.x), -(1 + curvature_error))))
-    return wave
-
-
-@pytest.fixture
-def _forget_planted():
-    from npreparam.ops._primitive import PRIMITIVES
-    yield
-    for name in ("wave", "wave_slope"):
-        PRIMITIVES.pop(name, None)
-
-
-@pytest.mark.usefixtures("_forget_planted")
-@pytest.mark.parametrize("seed", range(5))
-def test_check_grads_catches_a_rule_that_is_wrong_by_a_twentieth_of_a_percent(seed):
-    x = [np.random.default_rng(seed).standard_normal(4)]
-    check_grads(planted(0, 0), x, rng=seed)
-    with pytest.raises(AssertionError, match=r"order 1, argument 0: .* error = .*; permitted error = "):
-        check_grads(planted(0.0005, 0), x, rng=seed)
-    with pytest.raises(AssertionError, match="order 2, argument 0"):
-        check_grads(planted(0, 0.0005), x, rng=seed)
-
-
-def test_check_grads_catches_a_function_that_cuts_the_tape():
-    with pytest.raises(AssertionError, match="argument 0"):
-        check_grads(lambda x: x.detach() * 2.0 + x * 0.0, [np.ones(3)])
 
 
 def test_a_rule_that_returns_the_wrong_shape_is_named():
@@ -179,11 +206,23 @@ def test_a_rule_that_returns_the_wrong_shape_is_named():
         return x[: len(x) // 2]
 
     gradient(halves, "x", lambda g, y, a: g)
-    from npreparam.ops._primitive import PRIMITIVES
     del PRIMITIVES["halves"]
     x = Tensor(np.ones(4))
     with pytest.raises(ShapeError, match=r"gradient rule of `halves` for `x`: its result has shape \(2,\)"):
         grad(ops.sum(halves(x)), x)
+
+
+def test_a_rule_that_returns_no_array_or_the_wrong_dtype_is_named():
+    for result, message in ((None, "is a NoneType"), (np.ones(4, np.float32), "has dtype float32")):
+        @primitive
+        def same(x):
+            return x
+
+        del PRIMITIVES["same"]
+        gradient(same, "x", lambda g, y, a, result=result: result)
+        x = Tensor(np.ones(4))
+        with pytest.raises(DTypeError, match=f"gradient rule of `same` for `x`: its result {message}"):
+            grad(ops.sum(same(x)), x)
 
 
 def test_rows_are_registered_once_and_for_arguments_that_exist():
