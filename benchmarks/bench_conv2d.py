@@ -10,7 +10,8 @@ from npreparam import Window, ops
 from npreparam.kernels import _plan, _scratch
 
 # in, out channels, input height and width, stride (Ding et al., arXiv 2101.03697, table 2, A0); all kernels 3x3, padding 1
-LAYERS = [(3, 48, 224, 2), (48, 48, 112, 2), (48, 48, 56, 1), (48, 96, 56, 2), (96, 96, 28, 1), (96, 192, 28, 2), (192, 192, 14, 1), (192, 1280, 14, 2)]
+LAYERS = [(3, 48, 224, 2), (48, 48, 112, 2), (48, 48, 56, 1), (48, 96, 56, 2), (96, 96, 28, 1), (96, 192, 28, 2), (192, 192, 14, 1),
+          (192, 1280, 14, 2)]
 TARGETS = {("float32", "forward"): 0.85, ("float32", "backward"): 0.6, ("float64", "forward"): 2.0, ("float64", "backward"): 1.5}
 
 

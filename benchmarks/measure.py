@@ -55,7 +55,8 @@ def machine():
     from npreparam.kernels import _cpu
     a = numpy.ones((64, 64))
     _ = a @ a
-    blas = [f"{pool['internal_api']} {pool.get('architecture', '')}".strip() for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    blas = [f"{pool['internal_api']} {pool.get('architecture', '')}".strip() for pool in pools]
     with open("/proc/cpuinfo") if os.path.exists("/proc/cpuinfo") else open(os.devnull) as file:
         models = {line.split(":")[1].strip() for line in file if line.startswith("model name")}
     return {"cpu": ", ".join(models) or platform.processor(), "threads": npreparam.get_num_threads(), "AVX-512": _cpu.AVX512, "blas": ", ".join(blas),

@@ -18,8 +18,8 @@ def elementwise(function, *arrays):
 def assert_ulps(actual, expected, ulps, floor=0.0):
     """|actual - expected| within some ulps of the larger of |expected| and `floor`; the difference is taken in fifty digits."""
     actual = np.asarray(actual)
+    assert np.isfinite(actual).all(), f"not finite: {actual}"
     with mpmath.workdps(50):
         error = np.vectorize(lambda a, e: float(abs(mpmath.mpf(float(a)) - e)), otypes=[float])(actual, expected)
         size = np.maximum(np.abs(np.vectorize(float, otypes=[float])(expected)), floor)
-    assert np.isfinite(actual).all()
     assert_within(error, np.zeros_like(error), function_bound(ulps, size, actual.dtype))

@@ -7,12 +7,14 @@ Python numbers take the dtype of the arrays beside them.
 from __future__ import annotations
 
 import numbers
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from npreparam._errors import DTypeError, ShapeError
+from npreparam._shapes import as_int
 
 Array = NDArray[Any]
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
@@ -21,11 +23,13 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 def as_array(value: Any, name: str) -> Array:
     """`value` as a float32 or float64 array in native byte order; anything else raises DTypeError."""
     if not isinstance(value, np.ndarray | np.generic):
-        raise DTypeError(f"`{name}` (a {type(value).__name__}) must be a NumPy array; convert it with numpy.asarray(..., dtype=numpy.float64)")
+        raise DTypeError(f"`{name}` (a {type(value).__name__}) must be a NumPy array; "
+                         "convert it with numpy.asarray(..., dtype=numpy.float64)")
     array = np.asarray(value)
     dtype = array.dtype.newbyteorder("=")
     if dtype not in FLOATS:
-        raise DTypeError(f"`{name}` has dtype {array.dtype}, but only float32 and float64 are taken; convert it with .astype(numpy.float64)")
+        raise DTypeError(f"`{name}` has dtype {array.dtype}, but only float32 and float64 are taken; "
+                         "convert it with .astype(numpy.float64)")
     return array.astype(dtype, copy=False)
 
 
@@ -46,6 +50,11 @@ def same_dtype(**arrays: Any) -> list[Array | None]:
         raise DTypeError(f"all arrays of one call must have the same dtype, got {told}; convert with .astype")
     dtype = next(iter(dtypes.values()), np.dtype(np.float64))
     return [np.asarray(value, dtype) if is_number(value) else value for value in values.values()]
+
+
+def as_lengths(shape: Any, minimum: int = 0) -> tuple[int, ...]:
+    """`shape` as a tuple of integers not below `minimum`; an int stands for one axis."""
+    return tuple(as_int(n, "shape", minimum) for n in (shape if isinstance(shape, Iterable) else (shape,)))
 
 
 def is_number(value: Any) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 
 from npreparam._errors import ShapeError
 from npreparam.ops._primitive import gradient, primitive
-from npreparam.ops._validate import Array, as_array, as_dense, same_dtype
+from npreparam.ops._validate import Array, as_array, as_dense, as_lengths, same_dtype
 
 quiet = np.errstate(all="ignore")  # a decorator: the special values tell enough
 
@@ -38,7 +38,7 @@ def unbroadcast(x: Array, shape: Sequence[int]) -> Array:
     >>> unbroadcast(np.ones((2, 3)), (3,))
     array([2., 2., 2.])
     """
-    x, shape = as_array(x, "x"), tuple(shape)
+    x, shape = as_array(x, "x"), as_lengths(shape)
     if x.shape == shape:
         return x
     lead = x.ndim - len(shape)
@@ -56,11 +56,11 @@ def broadcast_to(x: Array, shape: Sequence[int]) -> Array:
     array([[1., 2.],
            [1., 2.]])
     """
-    x = as_array(x, "x")
+    x, lengths = as_array(x, "x"), as_lengths(shape)
     try:
-        return np.broadcast_to(x, tuple(shape))
+        return np.broadcast_to(x, lengths)
     except ValueError:
-        raise ShapeError(f"`x` of shape {x.shape} cannot be broadcast to `shape` (={tuple(shape)})") from None
+        raise ShapeError(f"`x` of shape {x.shape} cannot be broadcast to `shape` (={shape!r})") from None
 
 
 gradient(unbroadcast, "x", lambda g, y, a: broadcast_to(g, a.x.shape))

@@ -11,7 +11,7 @@ from npreparam._shapes import as_int
 from npreparam.ops._primitive import gradient, primitive
 from npreparam.ops._validate import Array, as_array, as_dense, check_shape, same_dtype, shape_of
 from npreparam.ops.activation import sigmoid
-from npreparam.ops.arithmetic import exp, mul, neg, quiet, sub
+from npreparam.ops.arithmetic import add, exp, expm1, mul, neg, quiet, sub
 from npreparam.ops.shape import axes_of
 from npreparam.ops.shape import sum as sum_over
 
@@ -21,8 +21,8 @@ from npreparam.ops.shape import sum as sum_over
 def log_softmax(x: Array, axis: int = -1) -> Array:
     """Logarithm of the softmax along one axis: (x - max) - log(1 + sum of exp(x - max) over all but the maximum).
 
-    Rounding: both terms are negative, so nothing cancels: with n elements and the second largest a distance d below the largest, the relative
-    error is about (n + d + log n) u. The log-probability of a class that is nearly certain keeps its digits, too.
+    Rounding: neither term is positive, so nothing cancels: with n elements and the second largest at a distance d below the largest, the
+    relative error is about (n + d + log n) u. The log-probability of a class that is nearly certain keeps its digits, too.
 
     Raises ArgumentError for an axis out of range.
 
@@ -41,7 +41,13 @@ def log_softmax(x: Array, axis: int = -1) -> Array:
     return shifted - np.log1p(others.sum(axis=along, keepdims=True))
 
 
-gradient(log_softmax, "x", lambda g, y, a: sub(g, mul(exp(y), sum_over(g, axis=a.axis, keepdims=True))))
+def _log_softmax_vjp(g: Array, y: Array, axis: int) -> Array:
+    """g_i - p_i*sum(g) as g_i*(1 - p_i) - p_i*(the sum of the other g), where 1 - p = -expm1(y): a nearly certain class keeps its small slope."""
+    others = sub(sum_over(g, axis=axis, keepdims=True), g)
+    return neg(add(mul(g, expm1(y)), mul(exp(y), others)))
+
+
+gradient(log_softmax, "x", lambda g, y, a: _log_softmax_vjp(g, y, a.axis))
 
 
 def softmax(x: Array, axis: int = -1) -> Array:

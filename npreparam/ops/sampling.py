@@ -1,4 +1,4 @@
-"""The generative re-parameterization: a sample as a differentiable function of its distribution's parameters and of noise drawn elsewhere."""
+"""The generative re-parameterization: a sample as a differentiable function of a distribution's parameters and of noise drawn elsewhere."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 def normal_rsample(mu: Array, sigma: Array, eps: Array) -> Array:
     """A re-parameterized sample of N(mu, sigma^2): z = mu + sigma*eps with eps ~ N(0, 1).
 
-    Noise enters as an argument, so dz/dmu = 1 and dz/dsigma = eps exist; a sample drawn directly from N(mu, sigma^2) has no gradient at all.
+    Noise enters as an argument, so dz/dmu = 1 and dz/dsigma = eps exist; a sample drawn from N(mu, sigma^2) itself has no gradient at all.
 
     mu and sigma broadcast together to the shape of eps; float32 or float64, all the same. sigma is a standard deviation.
 
@@ -67,8 +67,8 @@ def normal_log_prob(x: Array, mu: Array, sigma: Array) -> Array:
 def exp_remainder(x: Array) -> Array:
     """exp(x) - 1 - x = x^2/2 + x^3/6 + ..., elementwise: what exp leaves over its tangent at 0, never negative.
 
-    Rounding: a few ulp. The difference expm1(x) - x cancels near 0, so there the series is summed: up to x^16/16! for |x| < 1/2, where the rest
-    is below u in proportion.
+    Rounding: a few ulp. The difference expm1(x) - x cancels near 0, so there the series is summed: up to x^16/16! for |x| < 1/2, where the
+    rest is below u in proportion. From 64 on, x is below u in proportion to exp(x) and left out, so that infinity stays infinity.
 
     >>> exp_remainder(np.array([1e-8, 1.0]))
     array([5.00000002e-17, 7.18281828e-01])
@@ -77,7 +77,7 @@ def exp_remainder(x: Array) -> Array:
     series = np.ones_like(x)
     for k in range(16, 2, -1):
         series = 1 + series * x / k
-    return np.where(np.abs(x) < 0.5, x * x / 2 * series, np.expm1(x) - x)
+    return np.where(np.abs(x) < 0.5, x * x / 2 * series, np.expm1(x) - np.where(x < 64, x, 0))
 
 
 gradient(exp_remainder, "x", lambda g, y, a: mul(g, expm1(a.x)))

@@ -11,7 +11,7 @@ import numpy as np
 from npreparam._errors import ArgumentError, ShapeError
 from npreparam._shapes import as_int
 from npreparam.ops._primitive import gradient, primitive
-from npreparam.ops._validate import Array, as_array, as_dense, check_shape, same_dtype, shape_of
+from npreparam.ops._validate import Array, as_array, as_dense, as_lengths, check_shape, same_dtype, shape_of
 from npreparam.ops.arithmetic import broadcast_to, div, quiet
 
 Axes = int | Sequence[int] | None
@@ -75,11 +75,11 @@ def reshape(x: Array, shape: Sequence[int]) -> Array:
     array([[0., 1.],
            [2., 3.]])
     """
-    x = as_array(x, "x")
+    x, lengths = as_array(x, "x"), as_lengths(shape, -1)
     try:
-        return x.reshape(tuple(shape))
+        return x.reshape(lengths)
     except ValueError:
-        raise ShapeError(f"`x` of shape {x.shape} ({x.size} elements) cannot be reshaped to `shape` (={tuple(shape)})") from None
+        raise ShapeError(f"`x` of shape {x.shape} ({x.size} elements) cannot be reshaped to `shape` (={shape!r})") from None
 
 
 gradient(reshape, "x", lambda g, y, a: reshape(g, a.x.shape))
@@ -121,6 +121,7 @@ def concat_arrays(*arrays: Array, axis: int = 0) -> Array:
     if not arrays:
         raise ArgumentError("`arrays` (=[]) must hold at least one array")
     values = same_dtype(**{f"arrays[{i}]": array for i, array in enumerate(arrays)})
+    axis = as_int(axis, "axis", -values[0].ndim)  # type: ignore[union-attr]
     try:
         return np.concatenate(values, axis=axis)  # type: ignore[arg-type]
     except ValueError:
@@ -168,7 +169,7 @@ def scatter_slice(x: Array, index: Any, shape: Sequence[int]) -> Array:
     array([0., 1., 0.])
     """
     x = as_array(x, "x")
-    y = np.zeros(tuple(shape), x.dtype)
+    y = np.zeros(as_lengths(shape), x.dtype)
     check_shape(x, "x", y[index].shape, f"the part `index` (={index!r}) of `shape` (={tuple(shape)})")
     y[index] = x
     return y

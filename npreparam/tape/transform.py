@@ -30,7 +30,7 @@ def value_and_grad(f: Callable[..., Tensor], argnums: int | Sequence[int] = 0) -
         tensors = list(args)
         for i in chosen:
             if as_int(i, "argnums", -len(args)) >= len(args):
-                raise ArgumentError(f"`argnums` (={argnums!r}) must lie in [{-len(args)}, {len(args)}): {len(args)} arguments are given by position")
+                raise ArgumentError(f"`argnums` (={argnums!r}) must lie in [{-len(args)}, {len(args)}), the arguments given by position")
             tensors[i] = _leaf(args[i], i % len(args))
         output = f(*tensors, **kwargs)
         inputs = tuple(tensors[i] for i in chosen)

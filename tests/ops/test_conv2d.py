@@ -105,7 +105,7 @@ def test_random_data_within_the_bound_of_the_definition(case, seed, dtype):
 
 def slices(x_shape, w_shape, geometry):
     """Tap by tap, the slice of padded x that meets the output."""
-    (sh, sw), padding, (dh, dw), groups = geometry
+    (sh, sw), padding, (dh, dw), _ = geometry
     ho, wo = naive.conv_output_shape(x_shape, w_shape, (sh, sw), padding, (dh, dw))[2:]
     for a, e in itertools.product(range(w_shape[2]), range(w_shape[3])):
         yield a, e, (slice(a * dh, a * dh + (ho - 1) * sh + 1, sh), slice(e * dw, e * dw + (wo - 1) * sw + 1, sw))

@@ -72,15 +72,15 @@ def test_transpose_exhaustive(axes):
     check_adjoint(lambda x: ops.transpose(x, axes), X)
 
 
-@pytest.mark.parametrize("shape", [(24,), (-1,), (4, 3, 2), (2, -1), (1, 24, 1), [6, 4]])
+@pytest.mark.parametrize("shape", [24, -1, (24,), (-1,), (4, 3, 2), (2, -1), (1, 24, 1), [6, 4]])
 def test_reshape_keeps_c_order(shape):
     assert (ops.reshape(np.asfortranarray(X), shape) == X.ravel().reshape(shape)).all()
     check_adjoint(lambda x: ops.reshape(x, shape), X)
 
 
 @pytest.mark.parametrize("index", [
-    0, -1, np.int64(1), slice(None), slice(1, None, 2), slice(None, None, -1), slice(5, 5), ..., None, (..., 1), (0, ..., 2), (slice(None), None, 1),
-    (1, 2, 3), (slice(None, None, -2), slice(1, 3), slice(-1, None, -3)), (None, ..., None), (),
+    0, -1, np.int64(1), slice(None), slice(1, None, 2), slice(None, None, -1), slice(5, 5), ..., None, (), (..., 1), (0, ..., 2), (1, 2, 3),
+    (slice(None), None, 1), (slice(None, None, -2), slice(1, 3), slice(-1, None, -3)), (None, ..., None),
 ])
 def test_getitem_is_numpys_basic_indexing(index):
     assert (ops.getitem(X, index) == X[index]).all()
@@ -117,6 +117,11 @@ def test_concat_takes_arrays_beside_tensors():
     (lambda: ops.mean(X, True), ArgumentError, r"`axis` \(=True\) must be an integer"),
     (lambda: ops.sum(np.arange(3)), DTypeError, "`x` has dtype int64"),
     (lambda: ops.reshape(X, (5, 5)), ShapeError, r"`x` of shape \(2, 3, 4\) \(24 elements\) cannot be reshaped to `shape` \(=\(5, 5\)\)"),
+    (lambda: ops.reshape(X, (-1, -1)), ShapeError, r"cannot be reshaped to `shape` \(=\(-1, -1\)\)"),
+    (lambda: ops.reshape(X, (-2, 12)), ArgumentError, r"`shape` \(=-2\) must be at least -1"),
+    (lambda: ops.reshape(X, (24.0,)), ArgumentError, r"`shape` \(=24.0\) must be an integer"),
+    (lambda: scatter_slice(X, 0, (-1,)), ArgumentError, r"`shape` \(=-1\) must not be negative"),
+    (lambda: ops.concat([X, X], 0.0), ArgumentError, r"`axis` \(=0.0\) must be an integer"),
     (lambda: ops.transpose(X, (0, 1)), ArgumentError, r"`axes` \(=\(0, 1\)\) must name each of the 3 axes once"),
     (lambda: ops.transpose(X, (0, 1, 1)), ArgumentError, "twice"),
     (lambda: ops.concat([]), ArgumentError, "at least one array"),

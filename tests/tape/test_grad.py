@@ -1,3 +1,4 @@
+from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -41,6 +42,18 @@ def test_a_detached_parameter_is_caught_although_the_rest_flows():
         grad(ops.sum(z), {"mu": mu, "sigma": sigma})
 
 
+def test_all_unused_inputs_are_named_in_one_error():
+    """A plain sample, and layers: every parameter of a network is called `weight` or `bias`, but its key is dotted."""
+    mu, sigma = Tensor(np.zeros(3), "mu"), Tensor(np.ones(3), "sigma")
+    z = Tensor(np.random.default_rng(0).normal(mu.value, sigma.value))
+    with pytest.raises(UnusedInputError, match=r"depend on `mu` \(shape \(3,\)\), `sigma` \(shape \(3,\)\): no differentiable path"):
+        grad(ops.sum(z), [mu, sigma])
+    with pytest.raises(UnusedInputError, match="does not depend on `mu`, `sigma`"):
+        grad(z.value.sum(), [mu, sigma])
+    with pytest.raises(UnusedInputError, match=r"depend on `blocks\.1\.weight` \(shape \(3,\)\): "):
+        grad(ops.sum(mu), {"blocks.0.weight": mu, "blocks.1.weight": Tensor(np.ones(3), "weight")})
+
+
 def test_unused_inputs_without_a_name_are_numbered_and_zeros_on_request():
     x, y = Tensor(np.ones(2)), Tensor(np.ones(3, np.float32))
     with pytest.raises(UnusedInputError, match=r"number 1 of `inputs` \(shape \(3,\)\)"):
@@ -59,6 +72,10 @@ def test_the_result_has_the_structure_of_the_inputs():
     assert grad(z, {"a": y}) == {"a": 2}
     assert grad(z, {"a": y}.values()) == [2]
     assert grad(z, [x, x]) == [3, 3]
+    assert grad(z, []) == []
+    pair = namedtuple("pair", "mu sigma")
+    assert grad(z, pair(x, y)) == pair(3, 2)
+    assert isinstance(grad(z, pair(x, y)), pair)
 
 
 def test_gradients_add_up_where_paths_meet_and_leave_nothing_behind():
@@ -191,6 +208,7 @@ def test_threads_do_not_see_each_other():
     (lambda x: grad(x * 2.0, x, np.ones(3, np.float32)), DTypeError, "`cotangent` has dtype float32"),
     (lambda x: grad(x * 2.0, x, [1.0, 1.0, 1.0]), DTypeError, r"`cotangent` \(a list\) must be a NumPy array"),
     (lambda x: grad(ops.sum(x), x, 1.0), DTypeError, r"`cotangent` \(a float\)"),
+    (lambda x: grad((x, x), x), ArgumentError, "`output` is a tuple, but must be one Tensor"),
     (lambda x: grad(ops.sum(x), np.ones(3)), ArgumentError, "`inputs` must be Tensors, but number 0 is a float64"),
     (lambda x: grad(ops.sum(x), {"w": x.value}), ArgumentError, "number 0 is a ndarray"),
     (lambda x: grad(ops.sum(x), 3.0), ArgumentError, r"`inputs` \(a float\) must be a Tensor, a sequence of Tensors, or a dict"),
@@ -223,6 +241,25 @@ def test_a_rule_that_returns_no_array_or_the_wrong_dtype_is_named():
         x = Tensor(np.ones(4))
         with pytest.raises(DTypeError, match=f"gradient rule of `same` for `x`: its result {message}"):
             grad(ops.sum(same(x)), x)
+
+
+@pytest.mark.parametrize(("result", "has"), [((np.ones(4),), "1 of them"), (np.ones(4), "a ndarray"), ([np.ones(4)] * 3, "3 of them")])
+def test_a_rule_with_too_few_or_too_many_cotangents_is_named(result, has):
+    """For a row of two arguments, and for the arrays of a *arrays parameter."""
+    @primitive
+    def first(x, y):
+        return x
+
+    @primitive
+    def head(*arrays):
+        return arrays[0]
+
+    for f, names in ((first, ("x", "y")), (head, "arrays")):
+        del PRIMITIVES[f.primitive.name]
+        gradient(f, names, lambda g, y, a: result)
+        x, y = Tensor(np.ones(4)), Tensor(np.ones(4))
+        with pytest.raises(ShapeError, match=f"gradient rule of `{f.primitive.name}` for .*: its result is {has}, but must be 2 cotangents"):
+            grad(ops.sum(f(x, y)), [x, y])
 
 
 def test_rows_are_registered_once_and_for_arguments_that_exist():

@@ -17,8 +17,8 @@ def test_a_tensor_tells_what_it_holds():
 
 def test_operators_are_the_ops():
     x, y = Tensor(np.array([6.0, 9.0])), Tensor(np.array([2.0, 3.0]))
-    for result, expected in ((x + y, [8, 12]), (x - y, [4, 6]), (x * y, [12, 27]), (x / y, [3, 3]), (-x, [-6, -9]), (1 + x, [7, 10]), (1 - x, [-5, -8]),
-                             (2 * x, [12, 18]), (18 / x, [3, 2]), (x[1:], [9])):
+    for result, expected in ((x + y, [8, 12]), (x - y, [4, 6]), (x * y, [12, 27]), (x / y, [3, 3]), (-x, [-6, -9]), (1 + x, [7, 10]),
+                             (1 - x, [-5, -8]), (2 * x, [12, 18]), (18 / x, [3, 2]), (x[1:], [9])):
         assert isinstance(result, Tensor)
         assert (result.value == expected).all()
     assert [float(part.value) for part in x] == [6, 9]

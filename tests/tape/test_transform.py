@@ -46,7 +46,7 @@ def test_jvp_along_unit_vectors_gives_the_columns_of_the_jacobian_and_vjp_its_ro
 
 
 def test_an_argument_without_influence_has_zeros():
-    y, pullback = vjp(lambda x, y: x * 2.0, np.ones(2), np.ones(3))
+    _, pullback = vjp(lambda x, y: x * 2.0, np.ones(2), np.ones(3))
     to_x, to_y = pullback(np.ones(2))
     assert (to_x == 2).all()
     assert (to_y == np.zeros(3)).all()
@@ -75,9 +75,11 @@ def test_an_outer_gradient_is_not_cut_in_silence(call):
         call(lambda t: t * t, Tensor(np.array(3.0), "x"))
 
 
-@pytest.mark.parametrize("call", [lambda f: value_and_grad(f)(np.ones(2)), lambda f: vjp(f, np.ones(2)), lambda f: jvp(f, [np.ones(2)], [np.ones(2)])])
+@pytest.mark.parametrize("call", [
+    lambda f: value_and_grad(f)(np.ones(2)), lambda f: vjp(f, np.ones(2)), lambda f: jvp(f, [np.ones(2)], [np.ones(2)]),
+])
 def test_what_f_returns_must_be_one_tensor(call):
-    with pytest.raises(UnusedInputError, match="the value of `f` .a ndarray. was not computed from any Tensor, so it does not depend on `argument 0`"):
+    with pytest.raises(UnusedInputError, match=r"the value of `f` \(a ndarray\) was not computed from .* depend on `argument 0`"):
         call(lambda x: x.value * 2)
     with pytest.raises(ArgumentError, match="the value of `f` is a tuple, but must be one Tensor"):
         call(lambda x: (x, x))
@@ -85,7 +87,7 @@ def test_what_f_returns_must_be_one_tensor(call):
 
 @pytest.mark.parametrize(("call", "error", "message"), [
     (lambda: jvp(ops.exp, [np.ones(2)], []), ArgumentError, r"`tangents` \(=0 of them\) must be as many as `primals` \(=1\)"),
-    (lambda: jvp(ops.exp, [np.ones(2)], [np.ones(3)]), ShapeError, r"`tangents\[0\]` has shape \(3,\), but must have shape \(2,\): that of its primal"),
+    (lambda: jvp(ops.exp, [np.ones(2)], [np.ones(3)]), ShapeError, r"`tangents\[0\]` has shape \(3,\), but must have shape \(2,\)"),
     (lambda: jvp(ops.exp, [np.ones(2)], [np.ones(2, np.float32)]), DTypeError, "dtype float32"),
     (lambda: jvp(ops.exp, [np.ones(2)], [[1.0, 1.0]]), DTypeError, r"`tangents\[0\]` \(a list\)"),
     (lambda: vjp(ops.exp, [1.0]), DTypeError, r"`argument 0` \(a list\)"),
