@@ -74,18 +74,3 @@ def await_stage(counters: Any, stage: int, chunks: int) -> None:
     """Return when all chunks of a stage are done: they are all drawn by now, so this waits for a chunk at most."""
     while read(counters, 2 * stage + 1) < chunks:
         pass
-
-
-@njit(nogil=True, cache=True, fastmath=False)
-def ring(bell: Any) -> None:
-    """Tell lingering helpers that there is work."""
-    add(bell, 0)
-
-
-@njit(nogil=True, cache=True, fastmath=False)
-def linger(bell: Any, looks: int) -> None:
-    """Return when the bell rings, or after so many looks at it."""
-    heard = read(bell, 0)
-    for _ in range(looks):
-        if read(bell, 0) != heard:
-            return

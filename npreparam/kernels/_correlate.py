@@ -17,7 +17,7 @@ from numpy import uintp
 from numpy.typing import NDArray
 
 from npreparam.kernels import _threads
-from npreparam.kernels._atomic import await_stage, draw, finish, new_counters, ring
+from npreparam.kernels._atomic import await_stage, draw, finish, new_counters
 from npreparam.kernels._memory import Strided
 from npreparam.kernels._plan import FIRST_TAP, HEIGHT, ORIGIN, PER_ROW, TAPS, TILES, WIDTH, Plan, Source, tile_width
 from npreparam.kernels._prepare import prepare
@@ -109,10 +109,9 @@ def correlate(first: int, last: int, first_image: int, plan: Plan, width: int, p
 
 
 @njit(nogil=True, cache=True, fastmath=False)
-def work(bell: Any, counters: Any, images: int, at_once: int, plan: Plan, w: Strided, packed: Any, x: Strided, source: Source, padded: Any,
+def work(counters: Any, images: int, at_once: int, plan: Plan, w: Strided, packed: Any, x: Strided, source: Source, padded: Any,
          begins: Any, floor: Any, y: Any) -> None:
     """One thread's share of a product: for each group of `at_once` images, the copies, then the tiles; weights are packed once."""
-    ring(bell)
     width = padded.size - at_once * plan.image
     tiles = plan.groups * -(-plan.rows // plan.tile_rows) * plan.problems[:, TILES].sum()
     packs = plan.groups * -(-plan.rows // plan.tile_rows)

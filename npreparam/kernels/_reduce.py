@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from npreparam._shapes import Pair
 from npreparam.kernels import _cpu, _threads
-from npreparam.kernels._atomic import await_stage, draw, finish, new_counters, ring
+from npreparam.kernels._atomic import await_stage, draw, finish, new_counters
 from npreparam.kernels._correlate import COPIED_AT_LEAST, PADDED_AT_ONCE, SMALL_PRODUCT
 from npreparam.kernels._memory import Strided
 from npreparam.kernels._plan import Reduction, Source
@@ -89,10 +89,9 @@ def store_channels(first: int, last: int, plan: Reduction, sums: Any, gw: Any) -
 
 
 @njit(nogil=True, cache=True, fastmath=False)
-def work(bell: Any, counters: Any, images: int, at_once: int, plan: Reduction, x: Strided, source: Source, padded: Any, gy: Strided, size: Pair,
+def work(counters: Any, images: int, at_once: int, plan: Reduction, x: Strided, source: Source, padded: Any, gy: Strided, size: Pair,
          turned: Any, sums: Any, gw: Any) -> None:
     """One thread's share: for each group of `at_once` images, the copies, then the tiles of the sums; at last gw."""
-    ring(bell)
     vectors = plan.groups * -(-plan.rows // plan.lanes)
     pieces = source.channels + vectors
     grain = 1 + COPIED_AT_LEAST * at_once * pieces // (padded.size + turned.size)

@@ -2,8 +2,7 @@
 
 Numba's own layers were not used: OpenMP threads go on spinning after a call and slow a user's next BLAS call down, and `workqueue`
 aborts the process when two Python threads call it at once. Here helpers sleep on a queue, the caller takes its share, and a
-helper that wakes late finds nothing left to do, so the caller never waits for a thread that has not begun. After a job a helper listens for
-some fifty microseconds to a bell that the next kernel rings, since waking from sleep takes longer than the gap between two layers.
+helper that wakes late finds nothing left to do, so the caller never waits for a thread that has not begun.
 """
 
 from __future__ import annotations
@@ -15,12 +14,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from npreparam._shapes import as_int
 
-LINGER = 200_000  # looks at the bell before a helper that has nothing to do goes to sleep: some fifty microseconds
 CHUNKS_PER_THREAD = 4  # enough that a thread that was interrupted does not hold up the others
 
 Work = Callable[[], None]
@@ -41,25 +36,20 @@ class _Pool:
     def reset(self) -> None:
         """Forget the helpers: a forked child inherits none of them, and the lock may be held by a thread it does not have."""
         self.lock, self.helpers, self.jobs = threading.Lock(), 0, queue.SimpleQueue[Work]()
-        self.bell = np.zeros(1, np.int64)
 
     def submit(self, work: Work, helpers: int) -> None:
         if self.helpers < helpers:
             with self.lock:
                 for number in range(self.helpers, helpers):
-                    threading.Thread(target=self._serve, args=(self.jobs, self.bell), name=f"npreparam-{number}", daemon=True).start()
+                    threading.Thread(target=self._serve, args=(self.jobs,), name=f"npreparam-{number}", daemon=True).start()
                 self.helpers = max(self.helpers, helpers)
         for _ in range(helpers):
             self.jobs.put(work)
 
     @staticmethod
-    def _serve(jobs: queue.SimpleQueue[Work], bell: NDArray[np.int64]) -> None:
-        from npreparam.kernels._atomic import linger  # only now, since it loads Numba
-
+    def _serve(jobs: queue.SimpleQueue[Work]) -> None:
         while True:
             jobs.get()()
-            if jobs.empty():
-                linger(bell, LINGER)
 
 
 _pool = _Pool()
@@ -78,17 +68,13 @@ def set_num_threads(threads: int) -> None:
 
 
 def run_together(kernel: Callable[..., None], *args: Any, small: bool = False) -> None:
-    """Call ``kernel(bell, *args)`` here and on the helpers at once.
-
-    The kernel rings the bell, shares its tasks out by `_atomic.draw`, and returns when all are done.
-    """
-    bell = _pool.bell
+    """Call ``kernel(*args)`` here and on the helpers at once; the kernel shares its tasks out by `_atomic.draw` and returns when all are done."""
     if not small and _pool.size > 1:
         def work() -> None:
-            kernel(bell, *args)
+            kernel(*args)
 
         _pool.submit(work, _pool.size - 1)
-    kernel(bell, *args)
+    kernel(*args)
 
 
 class _Job:
@@ -122,7 +108,6 @@ def run(kernel: Callable[..., None], tasks: int, *args: Any, small: bool = False
         return
     job = _Job(kernel, tasks, min(tasks, threads * CHUNKS_PER_THREAD), args)
     _pool.submit(job.work, threads - 1)
-    _pool.bell += 1
     job.work()
     job.done.wait()
     if job.error is not None:

@@ -42,7 +42,7 @@ def log_softmax(x: Array, axis: int = -1) -> Array:
 
 
 def _log_softmax_vjp(g: Array, y: Array, axis: int) -> Array:
-    """g_i - p_i*sum(g) as g_i*(1 - p_i) - p_i*(the sum of the other g), where 1 - p = -expm1(y): a nearly certain class keeps its small slope."""
+    """g_i - p_i*sum(g) as g_i*(1 - p_i) - p_i*(sum of the other g), 1 - p = -expm1(y): a nearly certain class keeps its small slope."""
     others = sub(sum_over(g, axis=axis, keepdims=True), g)
     return neg(add(mul(g, expm1(y)), mul(exp(y), others)))
 

@@ -24,8 +24,8 @@ def grad(output: Tensor, inputs: Any, cotangent: Any = None, create_graph: bool 
 
     g_i = cotangent^T (d output / d input_i)
 
-    `output` is a scalar, unless a `cotangent` of its shape is given. The result has the structure of `inputs`: new arrays that the caller may
-    change, or Tensors where `create_graph` asks for something that can be differentiated again. Inputs may be leaves or intermediate results.
+    `output` is a scalar, unless a `cotangent` of its shape is given. Inputs may be leaves or intermediate results. The result has the
+    structure of `inputs`: new arrays that the caller may change, or with `create_graph` Tensors that can be differentiated again.
 
     Raises UnusedInputError that names every input on which the output does not depend (with `allow_unused` their gradients are zeros),
     ArgumentError for an output that is no scalar, ShapeError and DTypeError for a cotangent that does not fit.
@@ -52,7 +52,8 @@ def checked_output(output: Any, what: str, inputs: Sequence[str]) -> Tensor:
     if isinstance(output, Tensor):
         return output
     if isinstance(output, np.ndarray | np.generic | numbers.Number):
-        raise UnusedInputError(f"{what} (a {type(output).__name__}) was not computed from any Tensor, so it does not depend on {', '.join(inputs)}")
+        raise UnusedInputError(f"{what} (a {type(output).__name__}) was not computed from any Tensor, "
+                               f"so it does not depend on {', '.join(inputs)}")
     raise ArgumentError(f"{what} is a {type(output).__name__}, but must be one Tensor")
 
 
@@ -178,7 +179,8 @@ def _parent_cotangents(node: Node, gs: list[Any], needed: set[int], wanted: set[
             result = rule(g, y, SimpleNamespace(**arguments))
             done[names] = _several(result, len(names), what) if len(names) > 1 else (result,)
         result = done[names][names.index(name)]
-        for parent, cotangent in zip(parents, _several(result, len(parents), what) if isinstance(argument, tuple) else (result,), strict=True):
+        owed = _several(result, len(parents), what) if isinstance(argument, tuple) else (result,)
+        for parent, cotangent in zip(parents, owed, strict=True):
             if isinstance(parent, Tensor):
                 _check(cotangent, parent, what)
                 pairs.append((parent, cotangent))

@@ -93,7 +93,8 @@ class Tensor:
         return (self[i] for i in range(len(self)))
 
     def __array__(self, *args: Any, **kwargs: Any) -> Array:
-        raise TypeError("a Tensor is not converted to an array or a number silently, since no gradient would flow through it; use its .value")
+        raise TypeError("a Tensor is not converted to an array or a number silently, since no gradient would flow through it; "
+                        "use its .value")
 
     # numpy.float64(x), math.exp(x) and `if x:` would cut the tape as silently
     __float__ = __bool__ = __array__

@@ -56,7 +56,6 @@ def test_thread_count_changes_no_bit(case, dtype, monkeypatch):
 
 def run_on_all_threads(kernel, *args, small=False):
     """`run_together` without its exemption for small work, so that small arrays are shared out too."""
-    args = (_threads._pool.bell, *args)
     others = [threading.Thread(target=kernel, args=args) for _ in range(get_num_threads() - 1)]
     for other in others:
         other.start()
