@@ -64,11 +64,30 @@ def im2col(x, kernel, stride, padding, dilation):
     return columns
 
 
+def col2im(columns, shape, kernel, stride, padding, dilation):
+    n, c, h, w = shape
+    ho = output_length(h, kernel[0], stride[0], *padding[0], dilation[0])
+    wo = output_length(w, kernel[1], stride[1], *padding[1], dilation[1])
+    x = np.zeros(shape, columns.dtype)
+    for b, i, a, e, r, q in itertools.product(range(n), range(c), range(kernel[0]), range(kernel[1]), range(ho), range(wo)):
+        y, z = r * stride[0] + a * dilation[0] - padding[0][0], q * stride[1] + e * dilation[1] - padding[1][0]
+        if 0 <= y < h and 0 <= z < w:
+            x[b, i, y, z] += columns[b, (i * kernel[0] + a) * kernel[1] + e, r * wo + q]
+    return x
+
+
 def matmul(a, b):
     y = np.zeros((a.shape[0], b.shape[1]), a.dtype)
     for m, n, k in itertools.product(range(a.shape[0]), range(b.shape[1]), range(a.shape[1])):
         y[m, n] += a[m, k] * b[k, n]
     return y
+
+
+def linear(x, w, b):
+    y = np.zeros((x.shape[0], w.shape[0]), x.dtype)
+    for n, o, i in itertools.product(range(x.shape[0]), range(w.shape[0]), range(x.shape[1])):
+        y[n, o] += x[n, i] * w[o, i]
+    return y if b is None else y + b
 
 
 def moments(x):
@@ -88,6 +107,14 @@ def batch_norm(x, gamma, beta, mean, var, eps):
         c = at[1]
         y[at] = (x[at] - mean[c]) / np.sqrt(var[c] + eps) * gamma[c] + beta[c]
     return y
+
+
+def batch_norm_train(x, gamma, beta, running_mean, running_var, momentum, eps):
+    """(y, running_mean, running_var): normalised by the biased variance, updated with the unbiased one; momentum weighs what is new."""
+    mean, var = moments(x)
+    n = x.size // x.shape[1]
+    return (batch_norm(x, gamma, beta, mean, var, eps), (1 - momentum) * running_mean + momentum * mean,
+            (1 - momentum) * running_var + momentum * var * n / (n - 1))
 
 
 def windows(shape, kernel, stride, padding):
@@ -129,6 +156,20 @@ def avg_pool2d_grad(gy, x_shape, kernel, stride, padding, counted):
     for at, under in windows(x_shape, kernel, stride, padding):
         for i in under:
             gx[i] += gy[at] / (kernel[0] * kernel[1] if counted else len(under))
+    return gx
+
+
+def global_avg_pool(x):
+    y = np.zeros(x.shape[:2], x.dtype)
+    for b, i in itertools.product(*map(range, x.shape[:2])):
+        y[b, i] = sum(x[b, i].ravel()) / x[b, i].size
+    return y
+
+
+def global_avg_pool_grad(gy, x_shape):
+    gx = np.zeros(x_shape, gy.dtype)
+    for at in itertools.product(*map(range, x_shape)):
+        gx[at] = gy[at[:2]] / (x_shape[2] * x_shape[3])
     return gx
 
 

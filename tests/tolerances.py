@@ -2,24 +2,30 @@
 
 import numpy as np
 
-UNIT = {np.dtype(np.float16): 2.0**-11, np.dtype(np.float32): 2.0**-24, np.dtype(np.float64): 2.0**-53}
+UNIT = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-24, "float64": 2.0**-53}  # u = 2^-p
+ETA = {"float16": 2.0**-24, "bfloat16": 2.0**-133, "float32": 2.0**-149, "float64": 2.0**-1074}  # eta = 2^(e_min - p + 1)
 
 
 def unit(dtype):
-    return UNIT[np.dtype(dtype)]
+    return UNIT[np.dtype(dtype).name]
 
 
 def eta(dtype):
-    return float(np.finfo(dtype).smallest_subnormal)
+    return ETA[np.dtype(dtype).name]
+
+
+def sum_bound(terms, absolute_sum, dtype):
+    """|fl(sum x) - sum x| <= (n - 1)*u*sum|x|, any order; additions do not underflow (Jeannerod and Rump, SIMAX 34(2), 2013)."""
+    return (terms - 1) * unit(dtype) * np.asarray(absolute_sum, np.float64)
 
 
 def dot_bound(terms, absolute_sum, dtype):
-    """|fl(x.w) - x.w| <= n*u*sum|x||w| + n*eta, any order, with or without FMA (Jeannerod and Rump, SIMAX 34(2), 2013; ASNA 2.4 for eta)."""
+    """|fl(x.w) - x.w| <= n*u*sum|x||w| + n*eta, any order, FMA or not (Jeannerod and Rump, SIMAX 34(2), 2013; ASNA 2.4 for eta)."""
     return terms * unit(dtype) * np.asarray(absolute_sum, np.float64) + terms * eta(dtype)
 
 
 def relative_bound(roundings, magnitude, dtype):
-    """A value that passed k roundings, each of relative error u: |error| <= gamma_k*|value|, gamma_k = k*u/(1 - k*u) (Higham, ASNA, lemma 3.1)."""
+    """A value that passed k roundings of relative error u: |error| <= gamma_k*|value|, gamma_k = k*u/(1 - k*u) (Higham, ASNA lemma 3.1)."""
     k = roundings * unit(dtype)
     return k / (1 - k) * np.abs(np.asarray(magnitude, np.float64)) + roundings * eta(dtype)
 
@@ -32,9 +38,9 @@ def function_bound(ulps, value, dtype):
 def fusion_bound(terms, branches, absolute_sum, dtype):
     """Fused against multi-branch: both are roundings of one affine map y = sum_i s_i*(w_i.x) + beta_i - m_i*s_i over B branches.
 
-    Multi-branch, for each term: n+1 roundings in the dot product, then x - mean, var + eps, its root, the quotient, *gamma, +beta: at most 7, and B
-    in the sum of branches. Fused: s_i = gamma/sqrt(var + eps) at most 3, s_i*w_i or mean*s_i 1, beta - ... 1, B in the sum, 1 to the stored dtype,
-    n+1 in the dot product and 1 for the bias. So each side is within gamma_k*S of the exact value, k = n + B + 8, with
+    Multi-branch, for each term: n+1 roundings in the dot product, then x - mean, var + eps, its root, the quotient, *gamma, +beta: <= 7,
+    and B in the sum of branches. Fused: s_i = gamma/sqrt(var + eps) at most 3, s_i*w_i or mean*s_i 1, beta - ... 1, B in the sum, 1 to the
+    stored dtype, n+1 in the dot product and 1 for the bias. So each side is within gamma_k*S of the exact value, k = n + B + 8, with
     S = sum_i |s_i|(|w_i|.|x| + |m_i|) + |beta_i|, and both together within gamma_2k*S.
     """
     return relative_bound(2 * (terms + branches + 8), absolute_sum, dtype)

@@ -1,19 +1,20 @@
 """Between floating-point formats and rational numbers: exact one way, one correct rounding the other.
 
 A format with p significant bits and smallest normal exponent e_min holds m*2^q with |m| < 2^p and q >= e_min - p + 1. A rational number is
-rounded to the nearest such value, ties to even m; from the midpoint between the largest finite value and the next power of two on, to infinity
-(IEEE 754-2019, 4.3.1). Zero is +0 unless a negative number was rounded to it.
+rounded to the nearest such value, ties to even m; from the midpoint between the largest finite value and the next power of two on, to
+infinity (IEEE 754-2019, 4.3.1). Zero is +0 unless a negative number was rounded to it. NaN and infinities are no rationals: refused.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from npreparam._errors import ArgumentError, DTypeError
+from npreparam._errors import ArgumentError, DTypeError, ShapeError
 
 Array = NDArray[Any]
 Rational = Fraction | int
@@ -37,7 +38,7 @@ FORMATS = {
 
 
 def dtype_of(out_dtype: Any) -> np.dtype[Any]:
-    """A NumPy dtype for a dtype or its name; bfloat16 comes from ml_dtypes (extra `judge`)."""
+    """A NumPy dtype, of the machine's byte order, for a dtype or its name; bfloat16 comes from ml_dtypes (extra `judge`)."""
     if str(out_dtype) == "bfloat16":
         try:
             import ml_dtypes
@@ -45,22 +46,23 @@ def dtype_of(out_dtype: Any) -> np.dtype[Any]:
             raise ImportError("bfloat16 needs ml_dtypes: pip install 'npreparam[judge]'") from None
         return np.dtype(ml_dtypes.bfloat16)
     try:
-        dtype = np.dtype(out_dtype)
+        dtype = None if out_dtype is None else np.dtype(out_dtype)  # np.dtype(None) would be float64
     except TypeError:
-        raise DTypeError(f"`out_dtype` (={out_dtype!r}) is no dtype") from None
-    if dtype.name not in FORMATS:
-        raise DTypeError(f"`out_dtype` (={out_dtype!r}) must be one of {', '.join(FORMATS)}")
-    return dtype
+        dtype = None
+    if dtype is None or dtype.name not in FORMATS:
+        raise DTypeError(f"`out_dtype` (={str(out_dtype)!r}), by default the dtype of the first argument, "
+                         f"must be one of {', '.join(FORMATS)}")
+    return dtype.newbyteorder("=")
 
 
-def round_to_bits(value: Rational, form: Format, negative_zero: bool = False) -> int:
+def round_to_bits(value: Rational, form: Format) -> int:
     """The bits of the value of a format nearest to a rational number, ties to even.
 
     >>> hex(round_to_bits(Fraction(1, 3), FORMATS["float32"]))
     '0x3eaaaaab'
     """
     width = np.dtype(form.bits).itemsize * 8
-    sign = int(value < 0 or (value == 0 and negative_zero)) << (width - 1)
+    sign = int(value < 0) << (width - 1)
     magnitude = abs(Fraction(value))
     if not magnitude:
         return sign
@@ -76,14 +78,16 @@ def round_to_bits(value: Rational, form: Format, negative_zero: bool = False) ->
     return sign | min(bits, infinity)
 
 
-def round_array(values: Array, out_dtype: Any) -> Array:
-    """An object array of rationals, each rounded once to the nearest value of a dtype.
+def round_array(values: Any, out_dtype: Any) -> Array:
+    """An array of rationals (or floats, which are rationals), each rounded once to the nearest value of a dtype.
+
+    Raises DTypeError, ArgumentError (NaN or infinity).
 
     >>> round_array(np.array([Fraction(1, 3)], dtype=object), np.float32)
     array([0.33333334], dtype=float32)
     """
     dtype = dtype_of(out_dtype)
-    form = FORMATS[dtype.name]
+    form, values = FORMATS[dtype.name], as_fractions(values, "values")
     bits = np.array([round_to_bits(value, form) for value in values.ravel()], form.bits)
     return bits.view(dtype).reshape(values.shape)
 
@@ -102,12 +106,20 @@ def as_fractions(array: Any, name: str) -> Array:
     if array.dtype.kind not in "iu" and array.dtype.name not in FORMATS:
         raise DTypeError(f"`{name}` has dtype {array.dtype}, but must be an integer type or one of {', '.join(FORMATS)}")
     if array.dtype.kind not in "iu":
-        if not np.isfinite(array.astype(np.float64)).all():
+        with np.errstate(invalid="ignore"):  # a signalling NaN is reported below
+            array = array.astype(np.float64)  # exact from every format
+        if not np.isfinite(array).all():
             raise ArgumentError(f"`{name}` holds NaN or infinity, which are no rational numbers; remove them first")
-        array = array.astype(np.float64)  # exact from every format
     result = np.empty(array.shape, object)
     result.ravel()[:] = [Fraction(value) for value in array.ravel().tolist()]
     return result
+
+
+def checked(array: Array, name: str, shape: Sequence[int]) -> Array:
+    """`array`, or ShapeError where NumPy would broadcast it and a loop would read but a part of it."""
+    if array.shape != tuple(shape):
+        raise ShapeError(f"`{name}` has shape {array.shape}, but must have shape {tuple(shape)}")
+    return array
 
 
 def finish(values: Array, out_dtype: Any, default: Any) -> Array:

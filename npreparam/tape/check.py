@@ -27,7 +27,7 @@ def check_grads(f: Callable[..., Any], args: Sequence[Any], order: int = 2, rng:
         truncation = |D(h) - D(2h)|                      (= |h^2*phi'''/2 + ...|, three times the error of D(h))
         rounding   = n*u*(sum |g||f| + sum |grad f||x| + sum |g|) / h    with n elements in x and f together
 
-    h is the first of 2^-10, 2^-14, ... 2^-30 for which the truncation hides less than 2^-12 of the gradient, or less than the rounding does.
+    h is the first of 2^-10, 2^-14, ... 2^-30 for which the truncation hides less than 2^-12 of the gradient or less than the rounding.
     So a rule that is wrong by 0.05 % is seen, near a kink or a pole too; where no step settles, the check fails instead of passing.
 
     All arguments are float64 arrays; f returns a Tensor or a tuple of Tensors. Order k+1 checks the gradient of order k as a function

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npreparam import ArgumentError, ShapeError, exact
-from npreparam.exact.batch_norm import rational_sqrt, sqrt_between
+from npreparam import ArgumentError, DTypeError, ShapeError, exact
+from npreparam.exact.batch_norm import FIRST_BITS, rational_sqrt, sqrt_between
 
 
 def neighbours(y):
@@ -35,7 +35,10 @@ def certify(y, x, gamma, beta, mean, var, eps):
 numbers = st.floats(-1e6, 1e6, width=32).map(lambda v: v if abs(v) > 1e-6 else 0.0)
 
 
-@given(numbers, numbers, numbers, numbers, st.floats(0, 1e6, width=32), st.sampled_from([0.5, 1e-5, 1e-3]), st.sampled_from([np.float32, np.float64]))
+variances, smoothing, kinds = st.floats(0, 1e6, width=32), st.sampled_from([0.5, 1e-5, 1e-3]), st.sampled_from([np.float32, np.float64])
+
+
+@given(numbers, numbers, numbers, numbers, variances, smoothing, kinds)
 def test_certificate(x, gamma, beta, mean, var, eps, kind):
     args = [np.array([v], kind) for v in (gamma, beta, mean, var)]
     y = exact.batch_norm(np.array([[x]], kind), *args, eps=eps)
@@ -78,7 +81,53 @@ def test_brackets_of_the_square_root(v, bits):
         assert (high - low) * 2 ** (bits - 1) <= high
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_cancellation_beyond_the_first_precision(sign):
+    """beta agrees with 1/sqrt(2) to 300 bits, so that the first brackets cannot even tell the sign of the result."""
+    low, high = sqrt_between(Fraction(1, 2), 300)
+    beta = -(low if sign > 0 else high)
+    assert FIRST_BITS < 300
+    y = exact.batch_norm(np.array([[1.0]]), [1], np.array([beta]), [0], [2], eps=0)[0, 0]
+    assert np.sign(y) == sign
+    below, above = (middle - beta for middle in neighbours(y))
+    assert not exceeds(-1, 2, -below)
+    assert not exceeds(1, 2, above)
+
+
+def test_both_ends_of_the_range():
+    """Multiples of 1/sqrt(2) = 0.707...: subnormal numbers, the sign of zero, and overflow to infinity."""
+    tiny, huge = np.finfo(np.float32).smallest_subnormal, np.finfo(np.float32).max
+    x = np.array([[10 * tiny], [tiny], [-tiny], [huge]])
+    y = exact.batch_norm(x, [1], [0], [0], [2], eps=0)
+    assert y[:3, 0].tolist() == [7 * tiny, tiny, -tiny]
+    certify(y[3, 0], x[3, 0], 1.0, 0.0, 0.0, 2.0, 0.0)
+    y = exact.batch_norm(x, [-0.5], [0], [0], [2], eps=0)  # half of the above: 3.54, 0.354
+    assert y[:3, 0].tolist() == [-4 * tiny, 0, 0]
+    assert np.signbit(y[:3, 0]).tolist() == [True, True, False]
+    assert exact.batch_norm(x[3:], [-2], [0], [0], [2], eps=0).item() == -np.inf
+
+
+@pytest.mark.parametrize("kind", [np.float16, "bfloat16"])
+def test_narrow_results_are_not_rounded_twice(kind):
+    """1 + half a spacing + t/sqrt(2) with a t of 2^-100: float64 in between would see a tie and round to even."""
+    if kind == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    spacing = {np.float16: 2.0**-10, "bfloat16": 2.0**-7}[kind]
+    y = exact.batch_norm(np.array([[2.0**-100], [-(2.0**-100)]]), [1], [1 + spacing / 2], [0], [2], eps=0, out_dtype=kind)
+    assert y.astype(np.float64)[:, 0].tolist() == [1 + spacing, 1]
+
+
+def test_eps_is_the_number_that_it_is():
+    args = (np.array([[1.0]]), [1], [0], [0], [0])
+    assert exact.batch_norm(*args, eps=np.float32(0.1)) == exact.batch_norm(*args, eps=float(np.float32(0.1)))
+    assert exact.batch_norm(*args, eps=np.float32(0.1)) != exact.batch_norm(*args, eps=0.1)
+    with pytest.raises(ArgumentError, match="`eps` holds NaN"):
+        exact.batch_norm(*args, eps=np.nan)
+
+
 def test_bad_input():
+    with pytest.raises(DTypeError, match=r"`out_dtype` \(='None'\)"):
+        exact.batch_norm(np.ones((1, 1)), [1], [0], [0], [1], out_dtype=None)
     with pytest.raises(ArgumentError, match="must be positive"):
         exact.batch_norm(np.ones((1, 1)), [1], [0], [0], [-1], eps=0)
     with pytest.raises(ShapeError, match="statistics"):

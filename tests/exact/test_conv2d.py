@@ -10,7 +10,8 @@ from tests import naive
 
 def fractions(rng, shape):
     values = np.empty(shape, object)
-    values.ravel()[:] = [Fraction(int(a), int(b)) for a, b in zip(rng.integers(-9, 10, values.size), rng.integers(1, 8, values.size), strict=True)]
+    pairs = zip(rng.integers(-9, 10, values.size).tolist(), rng.integers(1, 8, values.size).tolist(), strict=True)
+    values.ravel()[:] = [Fraction(*pair) for pair in pairs]
     return values
 
 
@@ -24,11 +25,42 @@ def test_the_definition_over_fractions(stride, padding, dilation, groups):
     y = exact.conv2d(x, w, b, *geometry, out_dtype=None)
     assert (y == naive.conv2d(x, w, b, *geometry)).all()
     gy = fractions(rng, y.shape)
-    gx, gw = exact.conv2d_input_grad(gy, w, x.shape, *geometry, out_dtype=None), exact.conv2d_weight_grad(gy, x, w.shape, *geometry, out_dtype=None)
+    gx = exact.conv2d_input_grad(gy, w, x.shape, *geometry, out_dtype=None)
+    gw = exact.conv2d_weight_grad(gy, x, w.shape, *geometry, out_dtype=None)
     assert (gx == naive.conv2d_input_grad(gy, w, x.shape, *geometry)).all()
     assert (gw == naive.conv2d_weight_grad(gy, x, w.shape, *geometry)).all()
     linear_part = y - b.reshape(1, -1, 1, 1)
     assert np.sum(gy * linear_part) == np.sum(gx * x) == np.sum(gw * w)
+
+
+def one_axis(axis, size, other):
+    """A pair that is `size` on one axis and `other` on the other."""
+    return (size, other) if axis == 0 else (other, size)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_every_small_geometry_of_one_axis_exhaustive(axis):
+    """Sizes 1-4, kernels 1-3, strides 1-3, padding 0-2 on either side, dilation 1-2: the twin, or the error where no window fits."""
+    x, w, gy = (np.arange(1, 13) * step % 19 - 9 for step in (5, 7, 3))
+    fitting = 0
+    every = itertools.product(range(1, 5), range(1, 4), range(1, 4), range(3), range(3), (1, 2))
+    for size, kernel, stride, before, after, dilation in every:
+        image = x[:size].reshape(1, 1, *one_axis(axis, size, 1))
+        taps = w[:kernel].reshape(1, 1, *one_axis(axis, kernel, 1))
+        geometry = (one_axis(axis, stride, 1), one_axis(axis, (before, after), (0, 0)), one_axis(axis, dilation, 1), 1)
+        expected = naive.conv2d(image, taps, None, *geometry)
+        if not expected.size:
+            with pytest.raises(ShapeError, match="no window fits"):
+                exact.conv2d(image, taps, None, *geometry, out_dtype=None)
+            continue
+        fitting += 1
+        assert (exact.conv2d(image, taps, None, *geometry, out_dtype=None) == expected).all()
+        g = gy[:expected.size].reshape(expected.shape)
+        assert (exact.conv2d_input_grad(g, taps, image.shape, *geometry, out_dtype=None)
+                == naive.conv2d_input_grad(g, taps, image.shape, *geometry)).all()
+        assert (exact.conv2d_weight_grad(g, image, taps.shape, *geometry, out_dtype=None)
+                == naive.conv2d_weight_grad(g, image, taps.shape, *geometry)).all()
+    assert fitting > 500
 
 
 def test_one_rounding_where_a_chain_of_float32_needs_several():
@@ -50,6 +82,27 @@ def test_linear():
     rng = np.random.default_rng(1)
     x, w, b = fractions(rng, (3, 4)), fractions(rng, (2, 4)), fractions(rng, (2,))
     assert (exact.linear(x, w, b, out_dtype=None) == naive.matmul(x, w.T) + b).all()
+
+
+def test_foreign_byte_order_and_empty_batches():
+    x = np.array([[[[1.5, 2.5]]]])
+    assert exact.conv2d(x.astype(">f4"), np.ones((1, 1, 1, 1))).tolist() == x.tolist()
+    assert exact.conv2d(x[:0], np.ones((1, 1, 1, 2))).shape == (0, 1, 1, 1)
+    assert (exact.conv2d_weight_grad(x[:0], x[:0], (1, 1, 1, 1)) == 0).all()
+
+
+ONE = np.ones((1, 1, 2, 2))
+
+
+@pytest.mark.parametrize("call", [
+    lambda: exact.conv2d(ONE, np.ones((2, 1, 1, 1)), np.ones(1)),
+    lambda: exact.conv2d_input_grad(ONE, np.ones((1, 1, 1, 1)), (1, 1, 1, 1)),
+    lambda: exact.conv2d_weight_grad(np.ones((1, 1, 1, 1)), ONE, (1, 1, 1, 1)),
+    lambda: exact.linear(np.ones((1, 1)), np.ones((2, 1)), np.ones(1)),
+])
+def test_shapes_that_would_broadcast_or_be_read_in_part_are_refused(call):
+    with pytest.raises(ShapeError, match=r"`(b|gy)` has shape .*, but must have shape"):
+        call()
 
 
 def test_bad_shapes():

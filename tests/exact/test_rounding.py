@@ -21,7 +21,7 @@ def dtype(name):
 
 
 def certify(value, bits, name):
-    """`bits` are the magnitude bits of the rounding of |value|: |value| lies between the halfway points to the neighbours, on one only if even."""
+    """`bits` are the magnitude bits of the rounding of |value|: it lies between the two halfway points, on one only if even."""
     form, value = FORMATS[name], abs(value)
     top = (form.e_max - form.e_min + 2) << (form.precision - 1)  # infinity, which stands for the next power of two here
 
@@ -60,7 +60,22 @@ def test_every_finite_value_and_every_midpoint_exhaustive(name):
             assert round_to_bits(middle + nudge, FORMATS[name]) == i + 1
 
 
-rationals = st.builds(lambda n, d, e: Fraction(n, d) * Fraction(2) ** e, st.integers(-2**70, 2**70), st.integers(1, 2**70), st.integers(-1200, 1100))
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_all_65536_patterns_return_exhaustive(name):
+    """Through Fraction and back, bit for bit; only the sign of a zero is lost, and what is no number is refused."""
+    values = np.arange(1 << 16, dtype=np.uint16).view(dtype(name))
+    with np.errstate(invalid="ignore"):  # signalling NaN
+        number = np.isfinite(values.astype(np.float64))
+    back = round_array(as_fractions(values[number], "values"), name)
+    expected = np.where(values[number] == 0, 0, values[number].view(np.uint16))
+    assert (back.view(np.uint16) == expected).all()
+    for value in values[~number]:
+        with pytest.raises(ArgumentError, match="NaN or infinity"):
+            as_fractions(value, "x")
+
+
+numerators, denominators = st.integers(-2**70, 2**70), st.integers(1, 2**70)
+rationals = st.builds(lambda n, d, e: Fraction(n, d) * Fraction(2) ** e, numerators, denominators, st.integers(-1200, 1100))
 
 
 @given(rationals, st.sampled_from(list(FORMATS)))
@@ -131,9 +146,15 @@ def test_what_is_no_rational(value, error, message):
         as_fractions(value, "x")
 
 
-def test_unknown_formats():
-    with pytest.raises(DTypeError, match=r"`out_dtype` \(='float8'\)"):
-        round_array(np.array([Fraction(1)], dtype=object), "float8")
+@pytest.mark.parametrize("name", ["float8", "None", "int64", "object"])
+def test_unknown_formats(name):
+    with pytest.raises(DTypeError, match=rf"`out_dtype` \(='{name}'\).*must be one of float16, bfloat16, float32, float64"):
+        round_array(np.array([Fraction(1)], dtype=object), None if name == "None" else name)
+
+
+def test_byte_order_is_the_machines():
+    got = round_array(np.array([Fraction(3, 2)], dtype=object), ">f4")
+    assert (got[0], got.dtype) == (1.5, np.float32)
 
 
 def test_missing_ml_dtypes_names_the_extra(monkeypatch):

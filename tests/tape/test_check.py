@@ -107,6 +107,24 @@ def test_a_rule_that_treats_the_cotangent_nonlinearly_is_caught():
         check_grads(same, [np.ones(3)])
 
 
+def test_a_rule_that_mixes_up_cotangents_is_caught():
+    """It is right for a cotangent of ones, as from the gradient of a sum."""
+    @primitive
+    def same(x):
+        return x
+
+    del PRIMITIVES["same"]
+    gradient(same, "x", lambda g, y, a: ops.broadcast_to(ops.mean(g), g.shape))
+    with pytest.raises(AssertionError, match="order 1, argument 0"):
+        check_grads(same, [np.ones(3)])
+
+
+def test_an_infinite_tolerance_passes_nothing():
+    """x*f'(x) overflows, and no step moves x."""
+    with pytest.raises(AssertionError, match="permitted error = inf"):
+        check_grads(lambda x: (x - 1e200) * 1e200, [np.full(2, 1e200)])
+
+
 @pytest.mark.parametrize("fault", [np.nan, np.inf])
 def test_non_finite_numbers_do_not_pass(fault):
     with pytest.raises(AssertionError, match="order 1, argument 0"):

@@ -180,6 +180,23 @@ def test_second_derivatives_in_closed_form(f, second):
     assert_within(grad(ops.sum(first), x), expected, function_bound(2 * 16 * 4, expected, np.float64))
 
 
+def test_the_gradient_of_a_gradient_penalty_is_pytorchs():
+    """d/dw |d/dx sum(relu(x w)^2 v)|^2 on integers, with ==."""
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    arrays = [rng.integers(-4, 5, shape).astype(float) for shape in ((5, 3), (3, 4), (4, 2))]
+    x, w, v = (Tensor(a) for a in arrays)
+    slope = grad(ops.sum(ops.square(ops.relu(x @ w)) @ v), x, create_graph=True)
+    ours = grad(ops.sum(ops.square(slope)), [x, w, v])
+    a, b, c = (torch.tensor(array, requires_grad=True) for array in arrays)
+    (witness,) = torch.autograd.grad((torch.relu(a @ b).square() @ c).sum(), a, create_graph=True)
+    theirs = torch.autograd.grad(witness.square().sum(), [a, b, c])
+    assert (slope.value == witness.detach().numpy()).all()
+    for mine, other in zip(ours, theirs, strict=True):
+        assert mine.any()
+        assert (mine == other.numpy()).all()
+
+
 def test_a_long_chain_is_differentiated_twice_without_recursion():
     x = Tensor(np.array(1.0))
     y = x
