@@ -82,6 +82,9 @@ class Tensor:
         """A new leaf with the same value: nothing flows back through it."""
         return Tensor(self._value, self.name)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        return Tensor(self._value.copy(), self.name)  # a leaf with an id of its own
+
     def __repr__(self) -> str:
         name = "" if self.name is None else f", name={self.name!r}"
         return f"Tensor({self._value!r}{name})"

@@ -1,3 +1,4 @@
+import copy
 import math
 
 import numpy as np
@@ -77,3 +78,9 @@ def test_a_tensor_for_an_argument_without_gradient_is_refused():
 def test_bad_calls(call, error, message):
     with pytest.raises(error, match=message):
         call(Tensor(np.ones(3)))
+
+
+def test_a_deep_copy_is_a_leaf_of_its_own():
+    x = Tensor(np.array(2.0), "x")
+    y = copy.deepcopy(x)
+    assert grad(x * x + y * 5.0, [x, y]) == [4, 5]
