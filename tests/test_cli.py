@@ -73,7 +73,9 @@ def test_the_tour_keeps_its_claims(full):
     assert report["identity kernel"]["error of one at the centre"] == 0
     assert report["identity kernel"]["error of nine ones"] > 1
     assert report["held-out ELBO"]["after"] > report["held-out ELBO"]["before"]
-    assert report["vae loss"][-1] < report["vae loss"][0]
+    for curve in ("classifier loss", "vae loss"):
+        assert len(report[curve]) == tour.CURVE
+        assert report[curve][-1] < report[curve][0]
     assert report["gradients"]["dz/dmu"] == [1, 1]
     assert report["gradients"]["dz/dsigma"] == report["gradients"]["eps"]
     assert "does not depend on `mu`" in report["gradients"]["plain sample"]
@@ -167,7 +169,8 @@ def test_bad_data_is_one_line(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("module", "message"), [("sklearn.datasets", "pip install 'npreparam[data]'"), ("matplotlib.figure", "'npreparam[plots]'")])
+@pytest.mark.parametrize(("module", "message"), [("sklearn.datasets", "pip install 'npreparam[data]'"),
+                                                 ("matplotlib.figure", "pip install 'npreparam[plots]'")])
 def test_a_missing_extra_is_one_line_before_training(module, message, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)
     for name in ("npreparam.plots", "npreparam.plots.figures"):

@@ -28,7 +28,7 @@ def common(version: Annotated[bool, typer.Option("--version", help="Print the ve
 @app.command()
 def tour(
     out: Annotated[Path, typer.Option(help="Folder for the report, the weights and the pictures.")] = Path("npreparam-tour"),
-    mnist: Annotated[Path | None, typer.Option(help="Folder with MNIST's four IDX files, gz or not, instead of the bundled digits.")] = None,
+    mnist: Annotated[Path | None, typer.Option(help="Folder with MNIST's four IDX files, gz or not, for the bundled digits.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers: same seed, same bits.")] = 0,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of the classifier.", show_default="15; 1 for MNIST")] = None,
     vae_epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of the VAE.", show_default="40; 1 for MNIST")] = None,

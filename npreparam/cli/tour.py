@@ -23,6 +23,7 @@ RATE = 2e-3
 CLASSIFIER_STEPS, VAE_STEPS = 330, 880  # of training by default, but at least one epoch
 SHOWN = 10  # images of the picture of reconstructions
 SAMPLES = 40
+CURVE = 40  # points of a loss curve, each the mean of consecutive steps
 TIMED = 15  # runs of each network, alternating
 TIMED_IMAGES = 256
 BOUNDED_IMAGES = 256
@@ -82,16 +83,21 @@ class Tour:
         self.report.setdefault("checks", {})[name] = bool(held)
 
     def fit(self, what: str, *args: Any, **kwargs: Any) -> list[float]:
-        """Train with a progress bar."""
+        """Train with a progress bar; returns the loss curve, which has points enough even where one epoch is all."""
+        losses: list[float] = []
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]:.4f}"),
                    TimeElapsedColumn())
         begin = time.perf_counter()
         with Progress(*columns, console=self.console, transient=True) as bar:
             task = bar.add_task(what, total=None, loss=float("nan"))
-            history = fit(*args, **kwargs, batch=self.batch, rng=self.rng,
-                          progress=lambda done, total, loss: bar.update(task, completed=done, total=total, loss=loss))
+
+            def progress(done: int, total: int, loss: float) -> None:
+                losses.append(loss)
+                bar.update(task, completed=done, total=total, loss=loss)
+
+            fit(*args, **kwargs, batch=self.batch, rng=self.rng, progress=progress)
         self.timings[f"{what}, seconds"] = time.perf_counter() - begin
-        return history
+        return [float(np.mean(part)) for part in np.array_split(losses, min(CURVE, len(losses)))]
 
     def train_classifier(self) -> RepVGG:
         """Step (a)."""
@@ -122,8 +128,10 @@ class Tour:
         speeds = self.race(network, fused, images[:TIMED_IMAGES])
         self.say(f"{len(images)} held-out images: largest difference of the logits {difference:.2e}, {scaled:.2e} of the largest logit; "
                  f"predictions {'identical' if same else 'DIFFER'}.")
-        self.say(f"The same in float64, where rounding hides nothing: {wide:.2e}; two correct evaluations cannot differ by more than {bound:.2e}.")
-        self.say(f"Parameters {counts[0]:,} -> {counts[1]:,}. Speed {speeds[0]:,.0f} -> {speeds[1]:,.0f} images/s ({speeds[1] / speeds[0]:.1f}x).")
+        self.say(f"The same in float64, where rounding hides nothing: {wide:.2e}; "
+                 f"two correct evaluations cannot differ by more than {bound:.2e}.")
+        self.say(f"Parameters {counts[0]:,} -> {counts[1]:,}. "
+                 f"Speed {speeds[0]:,.0f} -> {speeds[1]:,.0f} images/s ({speeds[1] / speeds[0]:.1f}x).")
 
     def verify_in_float64(self, network: RepVGG) -> tuple[float, float]:
         """Largest difference and largest bound in float64, on some held-out images; a wrong formula is far outside."""
@@ -195,10 +203,12 @@ class Tour:
         """Step (g)."""
         shown = self.digits.test_images[:SHOWN]
         block = list(network.blocks)[-1]
-        kernels = [(name, kernel) for name, (kernel, _) in zip(("3x3 + BN", "1x1 + BN", "identity + BN"), block.branch_kernels(), strict=False)]
+        names = ("3x3 + BN", "1x1 + BN", "identity + BN")
+        kernels = [(name, kernel) for name, (kernel, _) in zip(names, block.branch_kernels(), strict=False)]
+        curves = {"RepVGG classifier": self.report["classifier loss"], "VAE, negative ELBO": self.report["vae loss"]}
+        epochs = dict(zip(curves, (self.epochs, self.vae_epochs), strict=True))
         write_arrays(out / "fused.npz", fused.state_dict())
-        write_figure(out / "loss_curves.png", self.plots.loss_curves({"RepVGG classifier": self.report["classifier loss"],
-                                                                      "VAE, negative ELBO": self.report["vae loss"]}))
+        write_figure(out / "loss_curves.png", self.plots.loss_curves(curves, epochs))
         write_figure(out / "reconstructions.png", self.plots.reconstructions(shown, vae(shown)))
         write_figure(out / "samples.png", self.plots.images(vae.sample(SAMPLES, self.rng), title="samples decoded from N(0, 1)"))
         write_figure(out / "branch_kernels.png", self.plots.branch_kernels(kernels))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from npreparam._errors import ArgumentError, DTypeError, ShapeError
@@ -10,11 +12,14 @@ from npreparam.ops._validate import Array, as_array, check_rank, check_shape, is
 
 BatchNorm = tuple[Array, Array, Array, Array, float]  # gamma, beta, mean, var, eps
 
+quiet = np.errstate(all="ignore")  # a decorator: the special values tell enough
+
 
 def scale_and_shift(bn: BatchNorm, channels: int, name: str) -> tuple[Array, Array]:
     """Evaluation-mode batch norm as y = scale*x + shift per channel, in float64: gamma/sqrt(var + eps), beta - mean*scale."""
-    if len(bn) != 5:
-        raise ArgumentError(f"`{name}` must be (gamma, beta, mean, var, eps), got {len(bn)} entries")
+    if not isinstance(bn, Sequence) or len(bn) != 5:
+        found = f"{len(bn)} entries" if isinstance(bn, Sequence) else f"a {type(bn).__name__}"
+        raise ArgumentError(f"`{name}` must be (gamma, beta, mean, var, eps), got {found}")
     *arrays, eps = bn
     values = [as_array(value, f"{label} of {name}") for label, value in zip(("gamma", "beta", "mean", "var"), arrays, strict=True)]
     for label, value in zip(("gamma", "beta", "mean", "var"), values, strict=True):
@@ -28,6 +33,7 @@ def scale_and_shift(bn: BatchNorm, channels: int, name: str) -> tuple[Array, Arr
     return scale, beta - mean * scale
 
 
+@quiet
 def fuse_conv_bn(w: Array, b: Array | None, gamma: Array, beta: Array, mean: Array, var: Array, eps: float = 1e-5, groups: int = 1,
                  transposed: bool = False) -> tuple[Array, Array]:
     """Weights and bias of the one convolution that equals a convolution followed by batch norm in evaluation mode.
@@ -37,7 +43,8 @@ def fuse_conv_bn(w: Array, b: Array | None, gamma: Array, beta: Array, mean: Arr
     w is OIHW; with `transposed` (I, O/groups, kh, kw), where the output channel of group g is axis 1 of the g-th part of axis 0. Float32 or
     float64; the results have w's dtype.
 
-    Rounding: computed in float64, at most 5 roundings for a weight; rounded once more where w is float32.
+    Rounding: computed in float64, at most 5 roundings for a weight; rounded once more where w is float32. Weights that are not finite
+    propagate as in IEEE arithmetic, and what float32 cannot hold becomes infinite.
 
     Raises ShapeError, DTypeError, ArgumentError (var + eps not positive).
 
@@ -48,7 +55,8 @@ def fuse_conv_bn(w: Array, b: Array | None, gamma: Array, beta: Array, mean: Arr
     (array([[[[1.]]]]), array([0.]))
     """
     w, groups = as_array(w, "w"), as_int(groups, "groups", 1)
-    check_rank(w, "w", 4, "(output channels, input channels / groups, kernel height, kernel width), or for a transposed convolution in, out / groups")
+    axes = "input channels, output channels / groups" if transposed else "output channels, input channels / groups"
+    check_rank(w, "w", 4, f"({axes}, kernel height, kernel width)")
     if w.shape[0] % groups:
         raise ShapeError(f"axis 0 of `w` (={w.shape[0]}) must be divisible by `groups` (={groups})")
     channels = w.shape[1] * groups if transposed else w.shape[0]

@@ -6,7 +6,7 @@ import numpy as np
 
 from npreparam._errors import ArgumentError, DTypeError, ShapeError
 from npreparam._shapes import as_int
-from npreparam.fuse.conv_bn import BatchNorm, scale_and_shift
+from npreparam.fuse.conv_bn import BatchNorm, quiet, scale_and_shift
 from npreparam.ops._validate import Array, as_array, check_rank, check_shape
 
 
@@ -30,6 +30,7 @@ def identity_kernel(channels: int, groups: int = 1, size: int = 3) -> Array:
     return kernel
 
 
+@quiet
 def branch_kernels(w3: Array, bn3: BatchNorm, w1: Array, bn1: BatchNorm, bn_identity: BatchNorm | None = None,
                    groups: int = 1) -> list[tuple[Array, Array]]:
     """The branches of a RepVGG block as 3x3 kernels with biases, in float64: what `fuse_repvgg` adds up, for looking at.
@@ -61,16 +62,18 @@ def branch_kernels(w3: Array, bn3: BatchNorm, w1: Array, bn1: BatchNorm, bn_iden
     return branches
 
 
+@quiet
 def fuse_repvgg(w3: Array, bn3: BatchNorm, w1: Array, bn1: BatchNorm, bn_identity: BatchNorm | None = None,
                 groups: int = 1) -> tuple[Array, Array]:
     """Weights and bias of the one 3x3 convolution that equals a RepVGG block in evaluation mode.
 
     w = s3*w3 + s1*centre(w1) + si*I,   b = sum over branches of beta - mean*s,   s = gamma/sqrt(var + eps) of each branch's batch norm
 
-    w3 is (O, I/groups, 3, 3), w1 (O, I/groups, 1, 1), bn = (gamma, beta, mean, var, eps); `bn_identity` needs O = I. Valid for every stride of the
-    block, the 3x3 padded by 1 and the 1x1 by 0. The results have the dtype of w3.
+    w3 is (O, I/groups, 3, 3), w1 (O, I/groups, 1, 1), bn = (gamma, beta, mean, var, eps); `bn_identity` needs O = I. Valid for every
+    stride of the block, the 3x3 padded by 1 and the 1x1 by 0. The results have the dtype of w3.
 
-    Rounding: computed in float64, at most 7 roundings for a weight; rounded once more where w3 is float32.
+    Rounding: computed in float64, at most 7 roundings for a weight; rounded once more where w3 is float32. Weights that are not finite
+    propagate as in IEEE arithmetic, and what float32 cannot hold becomes infinite.
 
     Raises ShapeError, DTypeError, ArgumentError (var + eps not positive).
 

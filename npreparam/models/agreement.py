@@ -20,8 +20,8 @@ def fusion_bound(network: RepVGG, x: Array) -> Array:
 
         E' = K*E + gamma_2k (K*(|x| + E) + c),   k = n + B + 8,   gamma_j = j*u/(1 - j*u)
 
-    since either side passes at most k roundings on its way from a term to the output; a ReLU adds nothing. The mean over P pixels and the linear
-    layer of C inputs follow in the same way, with k = P + 1 and C + 1.
+    since either side passes at most k roundings on its way from a term to the output; a ReLU adds nothing. The mean over P pixels and the
+    linear layer of C inputs follow in the same way, with k = P + 1 and C + 1.
 
     Source: Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., lemma 3.1 and section 3.5.
     """

@@ -88,7 +88,8 @@ def read_idx(path: str | Path) -> Array:
     except (OSError, EOFError, zlib.error) as error:
         raise FormatError(f"{path}: cannot be read: {error}") from None
     if len(content) < 4 or content[:3] != b"\0\0\x08":
-        raise FormatError(f"{path}: begins with {content[:4].hex() or 'nothing'}; expected 000008 (IDX of unsigned bytes) and the number of axes")
+        raise FormatError(f"{path}: begins with {content[:4].hex() or 'nothing'}; "
+                          "expected 000008 (IDX of unsigned bytes) and the number of axes")
     rank = content[3]
     start = 4 + 4 * rank
     if rank == 0 or len(content) < start:

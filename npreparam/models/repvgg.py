@@ -14,9 +14,9 @@ from npreparam.nn import Conv2d, GlobalAvgPool, Linear, Module, RepVGGBlock, Seq
 
 
 class RepVGG(Module):
-    """Stages of RepVGG blocks, the first block of every stage but the first halving the image; then global average pooling and a linear layer.
+    """Stages of RepVGG blocks, then global average pooling and a linear layer.
 
-    `widths[i]` are the channels of stage i, `depths[i]` its blocks.
+    The first block of every stage but the first halves the image. `widths[i]` are the channels of stage i, `depths[i]` its blocks.
 
     Source: Ding et al., arXiv 2101.03697, table 2, scaled down.
     """

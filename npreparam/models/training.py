@@ -54,5 +54,6 @@ def vae_loss(module: Any, images: Array, rng: np.random.Generator) -> LossFuncti
 
 
 def predict(module: Module, images: Array, batch: int = 256) -> Array:
-    """The module's output for all images, a few at a time."""
-    return np.concatenate([module(images[i : i + batch]) for i in range(0, len(images), batch)])
+    """The module's output for all images, a few at a time; the same bits whatever `batch` is."""
+    batch = as_int(batch, "batch", 1)
+    return np.concatenate([module(images[i : i + batch]) for i in range(0, max(1, len(images)), batch)])

@@ -24,7 +24,7 @@ class VAE(Module):
     def __init__(self, image: tuple[int, ...], hidden: int = 128, latent: int = 8, *, rng: np.random.Generator,
                  dtype: DTypeLike = np.float32) -> None:
         self.image, self.latent = tuple(image), as_int(latent, "latent", 1)
-        pixels = math.prod(image)
+        self.pixels = pixels = math.prod(as_int(length, "image", 1) for length in self.image)
         self.encoder = Linear(pixels, hidden, rng=rng, dtype=dtype)
         self.to_mu = Linear(hidden, latent, rng=rng, dtype=dtype)
         self.to_logvar = Linear(hidden, latent, rng=rng, dtype=dtype)
@@ -34,7 +34,7 @@ class VAE(Module):
 
     def encode(self, x: Any, training: bool = False) -> tuple[Any, Any]:
         """mu and log variance of q(z|x), (N, latent) each."""
-        h = ops.relu(self.encoder(ops.reshape(x, (x.shape[0], -1)), training))
+        h = ops.relu(self.encoder(ops.reshape(x, (x.shape[0], math.prod(x.shape[1:]))), training))
         return self.to_mu(h, training), self.to_logvar(h, training)
 
     def decode(self, z: Any, training: bool = False) -> Any:
@@ -56,7 +56,7 @@ class VAE(Module):
         """
         mu, logvar = self.encode(x, training)
         z = ops.normal_rsample(mu, ops.exp(ops.mul(logvar, 0.5)), eps)
-        log_likelihood = ops.neg(ops.sum(ops.bce_with_logits(self.decode(z, training), x.reshape(x.shape[0], -1)), axis=1))
+        log_likelihood = ops.neg(ops.sum(ops.bce_with_logits(self.decode(z, training), x.reshape(len(x), self.pixels)), axis=1))
         return ops.sub(log_likelihood, ops.sum(ops.gaussian_kl(mu, logvar), axis=1))
 
     def sample(self, count: int, rng: np.random.Generator) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,15 +44,18 @@ class Conv2d(Module):
 class ConvTranspose2d(Module):
     """A transposed convolution with weights (in, out/groups, kh, kw) and bias."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: Size2, *, stride: Size2 = 1, padding: Padding = 0, output_padding: Size2 = 0,
-                 dilation: Size2 = 1, groups: int = 1, bias: bool = True, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel: Size2, *, stride: Size2 = 1, padding: Padding = 0,
+                 output_padding: Size2 = 0, dilation: Size2 = 1, groups: int = 1, bias: bool = True, rng: np.random.Generator,
+                 dtype: DTypeLike = np.float32) -> None:
         groups = as_int(groups, "groups", 1)
         for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
             if as_int(channels, name, 1) % groups:
                 raise ShapeError(f"`{name}` (={channels}) must be divisible by `groups` (={groups})")
-        Window.of(kernel, stride, padding, dilation, groups)
+        window = Window.of(kernel, stride, padding, dilation, groups)
         self.geometry = (stride, padding, output_padding, dilation, groups)
-        self.weight = Tensor(he_normal((in_channels, out_channels // groups, *as_pair(kernel, "kernel", 1)), rng, dtype), "weight")
+        # taps lie a stride apart in the output, so only kernel/stride of them meet in one output element
+        fan_in = in_channels // groups * math.prod(window.kernel) / math.prod(window.stride)
+        self.weight = Tensor(he_normal((in_channels, out_channels // groups, *window.kernel), rng, dtype, fan_in), "weight")
         self.bias = Tensor(np.zeros(out_channels, dtype), "bias") if bias else None
 
     def forward(self, x: Any, training: bool) -> Any:
@@ -124,7 +128,7 @@ class Flatten(Module):
 
     def forward(self, x: Any, training: bool) -> Any:
         """x as (N, everything else)."""
-        return ops.reshape(x, (x.shape[0], int(np.prod(x.shape[1:]))))
+        return ops.reshape(x, (x.shape[0], math.prod(x.shape[1:])))
 
 
 class Sequential(Module):

@@ -9,18 +9,27 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from npreparam._errors import StateError
+from npreparam._errors import ArgumentError, StateError
 from npreparam.tape import Tensor
 
 Array = NDArray[Any]
 
 
 class Module:
-    """A function with state. Tensors set as attributes are parameters, arrays are buffers, Modules are submodules, each under its attribute's name.
+    """A function with state. Tensors set as attributes are parameters, arrays buffers, Modules submodules, under the attribute's name.
 
-    `module(x)` evaluates, `module(x, training=True)` trains; there is no mode to forget. Called with an array in evaluation, a module computes
-    with arrays and records nothing; called with a Tensor or in training, parameters take part in the tape.
+    `module(x)` evaluates, `module(x, training=True)` trains; there is no mode to forget. Called with an array in evaluation, a module
+    computes with arrays and records nothing; called with a Tensor or in training, parameters take part in the tape.
     """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse a container of state, whose parameters would have no name and would silently not be trained."""
+        entries = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple | set) else ()
+        hidden = next((entry for entry in entries if isinstance(entry, Tensor | Module)), None)
+        if hidden is not None:
+            raise ArgumentError(f"`{name}` (a {type(value).__name__}) holds a {type(hidden).__name__} that would not be found; "
+                                "set each as an attribute of its own, or modules as one Sequential")
+        super().__setattr__(name, value)
 
     def __call__(self, x: Any, training: bool = False) -> Any:
         """The module's output for x."""
@@ -64,20 +73,16 @@ class Module:
 
         Raises StateError that lists all missing, unexpected, and mis-shaped or mis-typed entries at once.
         """
+        if not isinstance(state, Mapping):
+            raise StateError(f"`state` (a {type(state).__name__}) must be a mapping of names to arrays")
         own = self._state()
         problems = [f"missing: {name} {own[name].shape}" for name in own if name not in state]
-        problems += [f"unexpected: {name} {np.shape(state[name])}" for name in state if name not in own]
-        for name in own:
-            if name in state:
-                new = np.asarray(state[name])
-                if new.shape != own[name].shape:
-                    problems.append(f"shape of {name}: {new.shape} instead of {own[name].shape}")
-                elif new.dtype != own[name].dtype:
-                    problems.append(f"dtype of {name}: {new.dtype} instead of {own[name].dtype}")
+        problems += [f"unexpected: {name} {getattr(new, 'shape', type(new).__name__)}" for name, new in state.items() if name not in own]
+        problems += [problem for name in own if name in state for problem in _misfits(name, state[name], own[name])]
         if problems:
             raise StateError(f"the state dict does not fit {type(self).__name__}:\n  " + "\n  ".join(problems))
         for name in own:
-            self._assign(name.split("."), np.array(state[name]))
+            self._assign(name.split("."), np.array(state[name], own[name].dtype))
 
     def _assign(self, path: list[str], value: Array) -> None:
         owner: Any = self
@@ -93,9 +98,27 @@ class Module:
         return twin
 
     def update(self, values: Mapping[str, Array]) -> None:
-        """Replace some parameters or buffers by name, as an optimizer does."""
+        """Replace some parameters or buffers by name, as an optimizer does; the arrays themselves, not copies.
+
+        Raises StateError for an unknown name or another shape, before anything has changed.
+        """
+        own = self._state()
+        for name, value in values.items():
+            if name not in own:
+                raise StateError(f"{type(self).__name__} has no parameter or buffer {name}; it has {', '.join(own) or 'none'}")
+            if value.shape != own[name].shape:
+                raise StateError(f"{name} of {type(self).__name__} has shape {own[name].shape}, not {value.shape}")
         for name, value in values.items():
             self._assign(name.split("."), value)
+
+
+def _misfits(name: str, new: Any, own: Array) -> Iterator[str]:
+    if not isinstance(new, np.ndarray | np.generic):
+        yield f"type of {name}: a {type(new).__name__} instead of an array"
+    elif new.shape != own.shape:
+        yield f"shape of {name}: {new.shape} instead of {own.shape}"
+    elif new.dtype.newbyteorder("=") != own.dtype:
+        yield f"dtype of {name}: {new.dtype} instead of {own.dtype}"
 
 
 def count_parameters(module: Module) -> int:

@@ -12,6 +12,7 @@ from npreparam._errors import ArgumentError
 from npreparam.nn.module import Module
 
 Array = NDArray[Any]
+quiet = np.errstate(all="ignore")  # a decorator: the special values tell enough
 
 
 class SGD:
@@ -30,6 +31,7 @@ class SGD:
         self.module, self.rate, self.momentum, self.decay = module, rate, momentum, decay
         self.velocity: dict[str, Array] = {}
 
+    @quiet
     def step(self, gradients: Mapping[str, Array]) -> None:
         """Move every parameter that has a gradient."""
         new = {}
@@ -54,10 +56,13 @@ class Adam:
         _positive("rate", rate)
         for i in (0, 1):
             _fraction(f"betas[{i}]", betas[i])
+        if not eps >= 0:
+            raise ArgumentError(f"`eps` (={eps!r}) must not be negative")
         self.module, self.rate, self.betas, self.eps = module, rate, betas, eps
         self.steps = 0
         self.moments: dict[str, tuple[Array, Array]] = {}
 
+    @quiet
     def step(self, gradients: Mapping[str, Array]) -> None:
         """Move every parameter that has a gradient."""
         pairs, new = _pairs(self.module, gradients), {}

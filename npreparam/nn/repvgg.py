@@ -20,7 +20,8 @@ class ConvBN(Module):
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, *, stride: int, padding: int, groups: int,
                  rng: np.random.Generator, dtype: DTypeLike) -> None:
-        self.conv = Conv2d(in_channels, out_channels, kernel, stride=stride, padding=padding, groups=groups, bias=False, rng=rng, dtype=dtype)
+        self.conv = Conv2d(in_channels, out_channels, kernel, stride=stride, padding=padding, groups=groups, bias=False, rng=rng,
+                           dtype=dtype)
         self.bn = BatchNorm2d(out_channels, dtype=dtype)
 
     def forward(self, x: Any, training: bool) -> Any:

@@ -17,11 +17,12 @@ Array = NDArray[Any]
 DPI = 120
 
 
-def loss_curves(curves: Mapping[str, Sequence[float]]) -> Figure:
-    """One panel for each named history of losses, by epoch."""
+def loss_curves(curves: Mapping[str, Sequence[float]], epochs: Mapping[str, int] | None = None) -> Figure:
+    """One panel for each named history of losses, evenly spread over its `epochs`; by default one loss for each epoch."""
     figure = Figure(figsize=(5 * len(curves), 3.4), dpi=DPI, layout="constrained")
     for axes, (name, values) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True):
-        axes.plot(range(1, len(values) + 1), values, marker=".")
+        last = len(values) if epochs is None else epochs[name]
+        axes.plot(np.arange(1, len(values) + 1) * last / len(values), values, marker=".")
         axes.set(title=name, xlabel="epoch", ylabel="loss (nats)")
         axes.grid(alpha=0.3)
     return figure

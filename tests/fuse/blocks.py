@@ -30,8 +30,9 @@ def random_block(rng, batch, inputs, outputs, size, stride, groups, identity, dt
         return rng.standard_normal(shape).astype(dtype)
 
     bns = [random_bn(rng, outputs, dtype, eps) for _ in range(3)]
-    return Block(normal(batch, inputs, *size), normal(outputs, inputs // groups, 3, 3), bns[0], normal(outputs, inputs // groups, 1, 1), bns[1],
-                 bns[2] if identity else None, stride, groups)
+    weights = outputs, inputs // groups
+    return Block(normal(batch, inputs, *size), normal(*weights, 3, 3), bns[0], normal(*weights, 1, 1), bns[1], bns[2] if identity else None,
+                 stride, groups)
 
 
 def conv(x, kernel, stride, groups):

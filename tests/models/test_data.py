@@ -156,7 +156,8 @@ MISFITS = {
     "counts": ({"train-labels-idx1-ubyte": idx(np.zeros(5))}, r"train images have shape \(6, 5, 4\) and labels \(5,\)"),
     "images and labels swapped": ({"t10k-labels-idx1-ubyte": mnist()["t10k-images-idx3-ubyte"]}, r"labels \(3, 5, 4\)"),
     "a label of 10": ({"train-labels-idx1-ubyte": idx(np.full(6, 10))}, "a train label is 10; expected digits 0 to 9"),
-    "no images": ({"t10k-images-idx3-ubyte": idx(np.zeros((0, 5, 4))), "t10k-labels-idx1-ubyte": idx(np.zeros(0))}, r"t10k images have shape \(0,"),
+    "no images": ({"t10k-images-idx3-ubyte": idx(np.zeros((0, 5, 4))), "t10k-labels-idx1-ubyte": idx(np.zeros(0))},
+                  r"t10k images have shape \(0,"),
     "sizes": ({"t10k-images-idx3-ubyte": idx(np.zeros((3, 5, 5)))}, r"train images are \(5, 4\), t10k images \(5, 5\)"),
 }
 

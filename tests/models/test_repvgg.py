@@ -20,18 +20,22 @@ def network(dtype=np.float64, **options):
     return built
 
 
+def without_constant(bn):
+    """The scale of a batch norm alone: beta and mean 0."""
+    return None if bn is None else (bn[0], 0 * bn[1], 0 * bn[2], *bn[3:])
+
+
 def carried_bound(net, x):
     """How far two honest evaluations of the network may be apart.
 
-    Through a block, an input error E becomes at most |K| conv E, K the fused kernel's terms in absolute value, plus the block's own `permitted`; a
-    ReLU adds nothing. The error of x raises S, so S is taken at |x| + E. Then the mean over n pixels and a dot product of c terms, by `dot_bound`.
+    Through a block, an input error E becomes at most |K| conv E, K the fused kernel's terms in absolute value, plus the block's own
+    `permitted`; a ReLU adds nothing. The error of x raises S, so S is taken at |x| + E. Then the mean over n pixels and a dot product of c
+    terms, by `dot_bound`.
     """
     error = np.zeros_like(x)
     for block in net.blocks:
         plain = as_plain(block, np.abs(x) + error)
-        identity = None if plain.bn_identity is None else (plain.bn_identity[0], *(0 * v for v in plain.bn_identity[1:3]), *plain.bn_identity[3:])
-        linear = plain._replace(x=error, bn3=(plain.bn3[0], 0 * plain.bn3[1], 0 * plain.bn3[2], *plain.bn3[3:]),
-                                bn1=(plain.bn1[0], 0 * plain.bn1[1], 0 * plain.bn1[2], *plain.bn1[3:]), bn_identity=identity)
+        linear = plain._replace(x=error, **{name: without_constant(getattr(plain, name)) for name in ("bn3", "bn1", "bn_identity")})
         error, x = absolute_sum(linear) + permitted(plain), block(x)
     size = np.abs(x) + error
     pooled = error.mean((2, 3)) + dot_bound(x[0, 0].size + 1, size.mean((2, 3)), x.dtype)

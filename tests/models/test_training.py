@@ -98,6 +98,12 @@ def test_predict_does_not_depend_on_the_batch(batch):
     net, _ = train(1)
     images, _ = digits()
     assert_same_bits(predict(net, images, batch), net(images))
+    assert predict(net, images[:0], batch).shape == (0, 2)
+
+
+def test_predict_refuses_a_batch_of_nothing():
+    with pytest.raises(ArgumentError, match=r"`batch` \(=0\) must be positive"):
+        predict(train(1)[0], digits()[0], 0)
 
 
 @pytest.mark.parametrize(("options", "message"), [

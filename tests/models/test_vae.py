@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from npreparam import UnusedInputError, ops
+from npreparam import ArgumentError, UnusedInputError, ops
 from npreparam.models import VAE
 from npreparam.tape import Tensor, grad
 from tests.tolerances import assert_same_bits, assert_within, relative_bound
@@ -30,7 +30,8 @@ def twin(model, x, eps, fault=None):
     p = {name: parameter.value for name, parameter in model.parameters().items()}
 
     def layer(v, name):
-        return [math.fsum(w * a for w, a in zip(row, v, strict=True)) + b for row, b in zip(p[f"{name}.weight"], p[f"{name}.bias"], strict=True)]
+        rows = zip(p[f"{name}.weight"], p[f"{name}.bias"], strict=True)
+        return [math.fsum(w * a for w, a in zip(row, v, strict=True)) + b for row, b in rows]
 
     elbos, sizes = [], []
     for image, noise in zip(x.reshape(len(x), -1), eps, strict=True):
@@ -102,7 +103,7 @@ def test_gradients_reach_the_encoder_through_mu_and_sigma_and_not_through_a_plai
         with pytest.raises(UnusedInputError, match=f"`{name}`"):
             grad(ops.sum(model.decode(plain)), tensor)
     gradients = grad(ops.mean(model.elbo(x, eps, training=True)), model.parameters())
-    assert all(gradients[name].any() for name in ("encoder.weight", "to_mu.weight", "to_logvar.weight", "decoder.weight", "to_logits.weight"))
+    assert all(gradients[f"{name}.weight"].any() for name in ("encoder", "to_mu", "to_logvar", "decoder", "to_logits"))
 
 
 def test_reconstruction_and_samples_are_probabilities_in_the_images_shape():
@@ -113,6 +114,20 @@ def test_reconstruction_and_samples_are_probabilities_in_the_images_shape():
         assert (images > 0).all()
         assert (images < 1).all()
     assert_same_bits(model.sample(3, np.random.default_rng(4)), model.sample(3, np.random.default_rng(4)))
+
+
+def test_an_empty_batch_has_an_empty_elbo_and_zero_gradients():
+    model, (x, eps) = vae(), batch()
+    assert model.elbo(x[:0], eps[:0]).shape == (0,)
+    assert model(x[:0]).shape == x[:0].shape
+    gradients = grad(ops.sum(model.elbo(x[:0], eps[:0], training=True)), model.parameters())
+    assert not any(g.any() for g in gradients.values())
+
+
+@pytest.mark.parametrize("image", [(1, 0, 3), (1, -2, -3)])
+def test_an_image_without_pixels_is_refused(image):
+    with pytest.raises(ArgumentError, match=r"`image` \(=(0|-2)\) must be positive"):
+        VAE(image, rng=np.random.default_rng(0))
 
 
 def test_begins_with_the_priors_variance():

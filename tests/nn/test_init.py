@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from npreparam.nn import he_normal
+from npreparam import ArgumentError
+from npreparam.nn import ConvTranspose2d, Linear, he_normal
 from tests.tolerances import assert_same_bits
 
 
@@ -16,6 +17,25 @@ def test_variance_is_two_over_fan_in(shape):
     assert abs(z) < 6
     wrong = ((w**2).mean() * fan_in - 1) / np.sqrt(2 / w.size)  # variance 1/fan_in would be told apart
     assert abs(wrong) > 6
+
+
+@pytest.mark.parametrize(("kernel", "stride", "groups"), [(4, (2, 2), 1), ((3, 5), (1, 5), 1), (3, (1, 1), 4), (4, (3, 3), 2)])
+def test_a_transposed_convolutions_fan_in_counts_the_taps_that_meet(kernel, stride, groups):
+    """An output element sums in/groups channels over kernel/stride taps for each axis; counted here by convolving ones with ones."""
+    layer = ConvTranspose2d(32, 16, kernel, stride=stride, groups=groups, bias=False, rng=np.random.default_rng(0), dtype=np.float64)
+    w = layer.weight.value
+    layer.update({"weight": np.ones_like(w)})
+    terms = layer(np.ones((1, 32, 12, 12)))[0, 0]
+    fan_in = terms[6 : 6 + stride[0], 6 : 6 + stride[1]].mean()  # one period of the interior, where elements differ with the phase
+    assert abs(((w**2).mean() * fan_in / 2 - 1) / np.sqrt(2 / w.size)) < 6
+    wrong = np.prod(w.shape[1:])  # what the other layers count
+    assert abs(((w**2).mean() * wrong / 2 - 1) / np.sqrt(2 / w.size)) > 6
+
+
+@pytest.mark.parametrize("rng", [0, None, np.random])
+def test_only_a_generator_is_taken(rng):
+    with pytest.raises(ArgumentError, match=r"`rng` \(=.*\) must be a NumPy Generator; make one with"):
+        Linear(2, 3, rng=rng)
 
 
 def test_same_generator_same_bits_in_either_dtype():

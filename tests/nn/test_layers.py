@@ -116,8 +116,10 @@ BAD = {
     "batch norm of 0 channels": (lambda: BatchNorm2d(0), ArgumentError, r"`channels` \(=0\) must be positive"),
     "linear": (lambda: Linear(3, 0, rng=rng()), ArgumentError, r"`out_features` \(=0\) must be positive"),
     "no branch": (lambda: Sum(), ArgumentError, "`branches` .* at least one module"),
-    "a pair as RepVGG's stride": (lambda: RepVGGBlock(4, 4, stride=(1, 1), rng=rng()), ArgumentError, r"`stride` \(=\(1, 1\)\) must be an integer"),
-    "RepVGG's groups": (lambda: RepVGGBlock(4, 4, groups=3, rng=rng()), ShapeError, r"`in_channels` \(=4\) must be divisible by `groups` \(=3\)"),
+    "a pair as RepVGG's stride": (lambda: RepVGGBlock(4, 4, stride=(1, 1), rng=rng()), ArgumentError,
+                                  r"`stride` \(=\(1, 1\)\) must be an integer"),
+    "RepVGG's groups": (lambda: RepVGGBlock(4, 4, groups=3, rng=rng()), ShapeError,
+                        r"`in_channels` \(=4\) must be divisible by `groups` \(=3\)"),
 }
 
 

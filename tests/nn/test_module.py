@@ -76,6 +76,32 @@ def test_one_error_lists_every_misfit_and_changes_nothing():
         assert_same_bits(value, before[name])
 
 
+def test_what_is_no_array_is_listed_too():
+    module = Linear(2, 2, rng=np.random.default_rng(0))
+    with pytest.raises(StateError) as caught:
+        module.load_state_dict(module.parameters() | {"extra": None})
+    assert str(caught.value).splitlines()[1:] == ["  unexpected: extra NoneType", "  type of weight: a Tensor instead of an array",
+                                                  "  type of bias: a Tensor instead of an array"]
+    with pytest.raises(StateError, match=r"`state` \(a list\) must be a mapping"):
+        module.load_state_dict([1, 2])
+
+
+def test_another_byte_order_is_the_same_dtype():
+    module, other = net(0), net(1)
+    other.load_state_dict({name: value.astype(value.dtype.newbyteorder(">")) for name, value in module.state_dict().items()})
+    for name, value in other.state_dict().items():
+        assert_same_bits(value, module.state_dict()[name])
+
+
+@pytest.mark.parametrize("contain", [list, tuple, lambda modules: dict(enumerate(modules))])
+@pytest.mark.parametrize("entry", [ReLU(), Tensor(np.zeros(1))])
+def test_a_container_that_would_hide_parameters_is_refused(contain, entry):
+    module = Module()
+    with pytest.raises(ArgumentError, match=r"`layers` \(a (list|tuple|dict)\) holds a (ReLU|Tensor) that would not be found; .*Seq"):
+        module.layers = contain([1, entry])
+    module.layers = contain([1, "two"])  # what holds no state is nobody's business
+
+
 def test_training_is_an_argument_and_changes_running_statistics_alone():
     module, x = net(), image()
     before = module.state_dict()
@@ -101,6 +127,19 @@ def test_update_replaces_by_name():
     module = net()
     module.update({"3.1.weight": np.zeros((3, 3, 1, 1), np.float32)})
     assert not module.parameters()["3.1.weight"].value.any()
+
+
+@pytest.mark.parametrize(("values", "message"), [
+    ({"3.1.wieght": np.zeros(1)}, "Sequential has no parameter or buffer 3.1.wieght; it has 0.weight, 0.bias, "),
+    ({"1.running_mean": np.zeros(4)}, r"1.running_mean of Sequential has shape \(3,\), not \(4,\)"),
+])
+def test_an_update_that_does_not_fit_changes_nothing(values, message):
+    module = net()
+    before = module.state_dict()
+    with pytest.raises(StateError, match=message):
+        module.update({"0.bias": np.ones(3, np.float32), **values})
+    for name, value in module.state_dict().items():
+        assert_same_bits(value, before[name])
 
 
 def test_astype_is_a_copy_in_another_dtype():

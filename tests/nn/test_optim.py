@@ -73,7 +73,7 @@ def adam_twin(p, given, rate, b1, b2, eps):
 
 
 def adam_bound(p, moved, dtype):
-    """Each of STEPS moves passes 3 roundings for each moment's update, and at most 12 more; then STEPS subtractions, for |p| plus all moves.
+    """Each of STEPS moves passes 3 roundings for each moment's update, at most 12 more, and STEPS subtractions, for |p| plus all moves.
 
     1/(1 - b2^t) and 1 - b2 are taken in float64 and are rounded once. `moved` bounds the terms of m without their cancellation.
     """
@@ -134,7 +134,7 @@ def test_pytorch_agrees(name):
         optimizer.step()
     if name == "adam":
         bound = 2 * adam_bound(start, adam_twin(start, given, 0.01, 0.9, 0.999, 1e-8)[1], np.float64)
-    else:  # every gradient enters p with a factor of at most rate/(1 - momentum), and passes at most 5 roundings in each step, on both sides
+    else:  # a gradient enters p with a factor of at most rate/(1 - momentum), and passes at most 5 roundings in each step, on both sides
         total = np.abs(start) + sum(np.abs(g["weight"]) for g in given) + STEPS * np.abs(start)
         bound = 2 * relative_bound(5 * STEPS, total, np.float64)
     assert_within(module.weight.value, theirs.detach().numpy(), bound)
@@ -167,6 +167,19 @@ def test_the_dtype_stays(dtype):
         assert unit(module.weight.dtype) == unit(dtype)
 
 
+@pytest.mark.parametrize("make", [lambda m: SGD(m, 0.1, 0.9), Adam])
+def test_a_gradient_that_is_not_finite_moves_its_own_number_alone(make):
+    """And without a warning, which would be an error here."""
+    module, twin = layer(np.float32), layer(np.float32)
+    g = np.ones((2, 3), np.float32)
+    make(twin).step({"weight": g})
+    g[0, 0], g[1, 2] = np.nan, np.inf
+    make(module).step({"weight": g})
+    moved, expected = module.weight.value.ravel(), twin.weight.value.ravel()
+    assert_same_bits(moved[1:5], expected[1:5])
+    assert not np.isfinite(moved[[0, 5]]).any()
+
+
 BAD = {
     "SGD(rate=0)": (lambda m: SGD(m, 0), r"`rate` \(=0\) must be positive"),
     "SGD(rate=nan)": (lambda m: SGD(m, float("nan")), r"`rate` \(=nan\)"),
@@ -175,7 +188,9 @@ BAD = {
     "Adam(rate=-1)": (lambda m: Adam(m, -1), r"`rate` \(=-1\)"),
     "Adam(betas=(0.9, 1))": (lambda m: Adam(m, 0.1, (0.9, 1)), r"`betas\[1\]` \(=1\) must lie in \[0, 1\)"),
     "an unknown name": (lambda m: Adam(m).step({"weights": np.zeros((2, 3))}), "no parameters of Linear: weights"),
-    "another shape": (lambda m: SGD(m, 0.1).step({"weight": np.zeros(3)}), r"gradient of weight is float64 \(3,\), but must be float64 \(2, 3\)"),
+    "Adam(eps=-1)": (lambda m: Adam(m, eps=-1), r"`eps` \(=-1\) must not be negative"),
+    "another shape": (lambda m: SGD(m, 0.1).step({"weight": np.zeros(3)}),
+                      r"gradient of weight is float64 \(3,\), but must be float64 \(2, 3\)"),
     "another dtype": (lambda m: Adam(m).step({"weight": np.zeros((2, 3), np.float32)}), "gradient of weight is float32"),
 }
 

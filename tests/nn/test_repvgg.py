@@ -23,8 +23,9 @@ def randomize(block, rng):
 
 def as_plain(block, x):
     identity = None if block.rbr_identity is None else block.rbr_identity.numbers()
-    return Block(x, block.rbr_dense.conv.weight.value, block.rbr_dense.bn.numbers(), block.rbr_1x1.conv.weight.value, block.rbr_1x1.bn.numbers(),
-                 identity, (block.stride, block.stride), block.groups)
+    dense, pointwise = block.rbr_dense, block.rbr_1x1
+    return Block(x, dense.conv.weight.value, dense.bn.numbers(), pointwise.conv.weight.value, pointwise.bn.numbers(), identity,
+                 (block.stride, block.stride), block.groups)
 
 
 def check_block(block, conv, x):
@@ -36,8 +37,9 @@ def check_block(block, conv, x):
     assert_within(conv(x), block(x), permitted(plain))
 
 
-@given(seed=st.integers(0, 2**32), groups=st.sampled_from([1, 2, 4]), per_group=st.tuples(st.integers(1, 3), st.integers(1, 3)), square=st.booleans(),
-       stride=st.integers(1, 3), size=st.tuples(st.integers(1, 7), st.integers(1, 7)), dtype=st.sampled_from([np.float32, np.float64]))
+@given(seed=st.integers(0, 2**32), groups=st.sampled_from([1, 2, 4]), per_group=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+       square=st.booleans(), stride=st.integers(1, 3), size=st.tuples(st.integers(1, 7), st.integers(1, 7)),
+       dtype=st.sampled_from([np.float32, np.float64]))
 def test_fused_equals_multi_branch(seed, groups, per_group, square, stride, size, dtype):
     rng = np.random.default_rng(seed)
     inputs, outputs = groups * per_group[0], groups * per_group[0 if square else 1]
