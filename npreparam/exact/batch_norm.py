@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from npreparam._errors import ArgumentError, ShapeError
-from npreparam.exact.rounding import FORMATS, Format, as_fractions, dtype_of, round_to_bits
+from npreparam.exact.rounding import FORMATS, Format, as_fractions, checked, dtype_of, round_to_bits
 
 FIRST_BITS = 128
 
@@ -69,7 +69,7 @@ def batch_norm(x: Any, gamma: Any, beta: Any, running_mean: Any, running_var: An
     """
     dtype = dtype_of(np.asarray(x).dtype if isinstance(out_dtype, str) and out_dtype == "same" else out_dtype)
     form = FORMATS[dtype.name]
-    exact_x, exact_eps = as_fractions(x, "x"), Fraction(as_fractions(eps, "eps").item())
+    exact_x, exact_eps = as_fractions(x, "x"), checked(as_fractions(eps, "eps"), "eps", ()).item()
     channels = exact_x.shape[1] if exact_x.ndim in (2, 4) else -1
     vectors = [as_fractions(value, name) for name, value in
                (("gamma", gamma), ("beta", beta), ("running_mean", running_mean), ("running_var", running_var))]
@@ -82,6 +82,6 @@ def batch_norm(x: Any, gamma: Any, beta: Any, running_mean: Any, running_var: An
         if v <= 0:
             raise ArgumentError(f"`running_var` + `eps` (={float(v)}) of channel {c} must be positive")
         part = exact_x[:, c]
-        flat = [normalize((value - mean) * g, Fraction(v), Fraction(b), form) for value in part.ravel()]
+        flat = [normalize((value - mean) * g, v, b, form) for value in part.ravel()]
         bits[:, c] = np.array(flat, form.bits).reshape(part.shape)
     return bits.view(dtype)

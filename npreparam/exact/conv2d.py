@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npreparam._errors import ShapeError
-from npreparam._shapes import Padding, Size2, Window
+from npreparam._shapes import Padding, Size2, Window, as_int
 from npreparam.exact.rounding import as_fractions, checked, finish
 
 Array = NDArray[Any]
@@ -35,6 +35,13 @@ def _terms(x_shape: Sequence[int], w_shape: Sequence[int], window: Window) -> It
 
 def _output_shape(x_shape: Sequence[int], w_shape: Sequence[int], window: Window) -> Index:
     return (x_shape[0], w_shape[0], *window.checked_output_size((x_shape[2], x_shape[3])))
+
+
+def _as_shape(shape: Any, name: str) -> Index:
+    """A shape that a user passed, as four ints."""
+    if not isinstance(shape, Sequence) or len(shape) != 4:
+        raise ShapeError(f"`{name}` (={shape!r}) must be a sequence of 4 sizes")
+    return tuple(as_int(size, name, 0) for size in shape)
 
 
 def _zeros(shape: Sequence[int]) -> Array:
@@ -85,6 +92,7 @@ def conv2d_input_grad(gy: Any, w: Any, input_shape: Sequence[int], stride: Size2
     array([[[[1., 2., 1.]]]])
     """
     exact_gy, exact_w = as_fractions(gy, "gy"), as_fractions(w, "w")
+    input_shape = _as_shape(input_shape, "input_shape")
     window = _window(input_shape, exact_w.shape, stride, padding, dilation, groups)
     checked(exact_gy, "gy", _output_shape(input_shape, exact_w.shape, window))
     gx = _zeros(input_shape)
@@ -103,6 +111,7 @@ def conv2d_weight_grad(gy: Any, x: Any, weight_shape: Sequence[int], stride: Siz
     array([[[[2., 2.]]]])
     """
     exact_gy, exact_x = as_fractions(gy, "gy"), as_fractions(x, "x")
+    weight_shape = _as_shape(weight_shape, "weight_shape")
     window = _window(exact_x.shape, weight_shape, stride, padding, dilation, groups)
     checked(exact_gy, "gy", _output_shape(exact_x.shape, weight_shape, window))
     gw = _zeros(weight_shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 from npreparam._errors import ShapeError
@@ -24,7 +25,7 @@ def linear(x: Any, w: Any, b: Any = None, out_dtype: Any = "same") -> Any:
     exact_x, exact_w = as_fractions(x, "x"), as_fractions(w, "w")
     if exact_x.ndim != 2 or exact_w.ndim != 2 or exact_x.shape[1] != exact_w.shape[1]:
         raise ShapeError(f"`x` of shape {exact_x.shape} and `w` of shape {exact_w.shape} must be (batch, inputs) and (outputs, inputs)")
-    y = exact_x @ exact_w.T
+    y = exact_x @ exact_w.T + Fraction(0)  # an empty sum is the int 0
     if b is not None:
         y = y + checked(as_fractions(b, "b"), "b", exact_w.shape[:1])
     return finish(y, out_dtype, x)

@@ -102,15 +102,14 @@ def as_fractions(array: Any, name: str) -> Array:
     if array.dtype == object:
         if not all(isinstance(value, Fraction | int) for value in array.ravel()):
             raise DTypeError(f"`{name}` is an object array that holds other things than Fractions and ints")
-        return array
-    if array.dtype.kind not in "iu" and array.dtype.name not in FORMATS:
+    elif array.dtype.kind not in "iu" and array.dtype.name not in FORMATS:
         raise DTypeError(f"`{name}` has dtype {array.dtype}, but must be an integer type or one of {', '.join(FORMATS)}")
-    if array.dtype.kind not in "iu":
+    if array.dtype.kind not in "iuO":
         with np.errstate(invalid="ignore"):  # a signalling NaN is reported below
             array = array.astype(np.float64)  # exact from every format
         if not np.isfinite(array).all():
             raise ArgumentError(f"`{name}` holds NaN or infinity, which are no rational numbers; remove them first")
-    result = np.empty(array.shape, object)
+    result = np.empty(array.shape, object)  # of Fractions alone: an int among them would turn into a float when divided
     result.ravel()[:] = [Fraction(value) for value in array.ravel().tolist()]
     return result
 

@@ -68,9 +68,10 @@ def test_mpmath_agrees():
 def test_rational_roots_are_exact():
     assert rational_sqrt(Fraction(9, 4)) == Fraction(3, 2)
     assert rational_sqrt(Fraction(2)) is None
-    # 1 + 2^-24 is a tie between two float32: only exact arithmetic sees it
-    x = np.array([[1 + 2.0**-24]])
-    assert exact.batch_norm(x, [1], [0], [0], [1], eps=0, out_dtype=np.float32).item() == 1
+    # Odd multiples of 2^-24 are ties between two float32, and only exact arithmetic sees them; one goes down to even, the other up.
+    for tie, even in ((1 + 2.0**-24, 1), (1 + 3 * 2.0**-24, 1 + 2.0**-22)):
+        assert exact.batch_norm(np.array([[tie]]), [1], [0], [0], [1], eps=0, out_dtype=np.float32).item() == even
+        assert exact.batch_norm(np.array([[tie * 0.75]]), [1], [0], [0], [0.3125], eps=0.25, out_dtype=np.float32).item() == even
 
 
 @given(st.fractions(min_value=Fraction(1, 10**30), max_value=10**30), st.integers(2, 200))
@@ -130,5 +131,9 @@ def test_bad_input():
         exact.batch_norm(np.ones((1, 1)), [1], [0], [0], [1], out_dtype=None)
     with pytest.raises(ArgumentError, match="must be positive"):
         exact.batch_norm(np.ones((1, 1)), [1], [0], [0], [-1], eps=0)
+    with pytest.raises(ArgumentError, match=r"`running_var` \+ `eps` \(=0.0\) of channel 1 must be positive"):
+        exact.batch_norm(np.ones((1, 2)), [1, 1], [0, 0], [0, 0], [1, 0], eps=0)
+    with pytest.raises(ShapeError, match=r"`eps` has shape \(2,\)"):
+        exact.batch_norm(np.ones((1, 1)), [1], [0], [0], [1], eps=[1.0, 2.0])
     with pytest.raises(ShapeError, match="statistics"):
         exact.batch_norm(np.ones((1, 2)), [1], [0], [0], [1])

@@ -4,7 +4,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from npreparam import ShapeError, exact
+from npreparam import ArgumentError, DTypeError, ShapeError, exact
 from tests import naive
 
 
@@ -78,6 +78,23 @@ def test_out_dtype_is_rounded_to_once():
     assert str(exact.conv2d(x, w, out_dtype="bfloat16").dtype) == "bfloat16"
 
 
+def test_the_first_argument_gives_the_default_dtype():
+    one, wide = np.ones((1, 1, 1, 1), np.float32), np.ones((1, 1, 1, 1))
+    assert exact.conv2d(one, wide).dtype == exact.conv2d_input_grad(one, wide, one.shape).dtype == np.float32
+    assert exact.conv2d_weight_grad(one, wide, one.shape).dtype == np.float32
+    assert exact.linear(one[0, 0], wide[0, 0]).dtype == np.float32
+    with pytest.raises(DTypeError, match=r"`out_dtype` \(='int64'\), by default the dtype of the first argument"):
+        exact.conv2d(one.astype(np.int64), one)
+
+
+@pytest.mark.parametrize("inputs", [1, 0])
+def test_unrounded_results_are_fractions_even_of_ints_and_empty_sums(inputs):
+    """An int among them would turn into a float when divided."""
+    x = np.ones((1, inputs), int).astype(object)
+    results = exact.linear(x, x, out_dtype=None), exact.conv2d(x[..., None, None], x[..., None, None], out_dtype=None)
+    assert [type(y.item()) for y in results] == [Fraction, Fraction]
+
+
 def test_linear():
     rng = np.random.default_rng(1)
     x, w, b = fractions(rng, (3, 4)), fractions(rng, (2, 4)), fractions(rng, (2,))
@@ -108,7 +125,22 @@ def test_shapes_that_would_broadcast_or_be_read_in_part_are_refused(call):
 def test_bad_shapes():
     with pytest.raises(ShapeError, match=r"`in_channels` \(=3\) must be axis 1 of `w` \(=2\)"):
         exact.conv2d(np.zeros((1, 3, 2, 2)), np.zeros((1, 2, 1, 1)))
+    with pytest.raises(ShapeError, match=r"`groups` \(=2\), and `groups` must divide `out_channels` \(=3\)"):
+        exact.conv2d(np.zeros((1, 2, 2, 2)), np.zeros((3, 1, 1, 1)), groups=2)
     with pytest.raises(ShapeError, match="both must have 4 axes"):
         exact.conv2d(np.zeros((3, 2, 2)), np.zeros((1, 2, 1, 1)))
     with pytest.raises(ShapeError, match="batch, inputs"):
         exact.linear(np.zeros((1, 3)), np.zeros((1, 2)))
+
+
+@pytest.mark.parametrize(("shape", "error", "message"), [
+    (3, ShapeError, r"`{}` \(=3\) must be a sequence of 4 sizes"),
+    ((1, 1, 2), ShapeError, r"`{}` \(=\(1, 1, 2\)\) must be a sequence of 4 sizes"),
+    ((1, 1, 2.0, 2), ArgumentError, r"`{}` \(=2.0\) must be an integer"),
+    ((1, 1, -2, 2), ArgumentError, r"`{}` \(=-2\) must not be negative"),
+])
+def test_bad_shapes_as_arguments(shape, error, message):
+    with pytest.raises(error, match=message.format("input_shape")):
+        exact.conv2d_input_grad(ONE, np.ones((1, 1, 1, 1)), shape)
+    with pytest.raises(error, match=message.format("weight_shape")):
+        exact.conv2d_weight_grad(ONE, ONE, shape)
