@@ -22,6 +22,7 @@ Sides = tuple[Pair, Pair]
 Size2 = int | Sequence[int]
 Padding = int | str | Sequence[int] | Sequence[Sequence[int]]
 
+LIMIT = 2**60  # on strides, padding and extents: positions are 64-bit integers
 PADDING_NAMES = ("SAME_UPPER", "SAME_LOWER", "VALID")
 
 
@@ -90,6 +91,13 @@ def as_sides(padding: Padding, name: str = "padding") -> Sides:
     return (h, h), (w, w)
 
 
+def _check_limit(name: str, lengths: Sequence[int]) -> None:
+    for length in lengths:
+        if length >= LIMIT:
+            raise ArgumentError(f"`{name}` leads to a length of {length}, but must stay below 2**60, so that positions fit in 64 bits; "
+                                f"choose a smaller `{name}`")
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """The geometry of a convolution or pooling: kernel, stride, ((top, bottom), (left, right)) padding, dilation, groups."""
@@ -124,7 +132,12 @@ class Window:
                 raise ArgumentError(f"`padding` (={padding!r}) depends on the input size, which is not known here; pass numbers")
             else:
                 padding = tuple(same_padding(*axis, padding) for axis in zip(size, kernel, stride, dilation, strict=True))
-        return cls(kernel, stride, as_sides(padding), dilation, groups)
+        sides = as_sides(padding)
+        _check_limit("kernel", [extent(k, 1) for k in kernel])
+        _check_limit("stride", stride)
+        _check_limit("padding", [*sides[0], *sides[1]])
+        _check_limit("dilation", [extent(k, d) for k, d in zip(kernel, dilation, strict=True) if k > 1])
+        return cls(kernel, stride, sides, dilation, groups)
 
     def output_size(self, size: Pair) -> Pair:
         """(height, width) of the output for an input of (height, width) `size`; a side is 0 where no window fits."""

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import config
 from numba.extending import intrinsic
+
+from npreparam.kernels._compile import kernel
 
 INT = ir.IntType(64)
 
@@ -52,24 +54,32 @@ else:
     add, read = intrinsic(_add), intrinsic(_read)
 
 
+CLOSED = 2**62  # more than any stage has chunks
+
+
 def new_counters(stages: int) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Two counters for each stage: chunks drawn, chunks done."""
     return np.zeros(2 * stages, np.int64)
 
 
-@njit(nogil=True, cache=True, fastmath=False)
+def close(counters: np.ndarray[Any, np.dtype[np.int64]]) -> None:
+    """Let every thread leave the kernel: nothing is left to draw, and nobody waits for the thread that failed."""
+    counters[:] = CLOSED
+
+
+@kernel
 def draw(counters: Any, stage: int) -> int:
     """The next chunk of a stage; no two threads get the same number."""
     return add(counters, 2 * stage)
 
 
-@njit(nogil=True, cache=True, fastmath=False)
+@kernel
 def finish(counters: Any, stage: int) -> None:
     """Report one chunk of a stage as done."""
     add(counters, 2 * stage + 1)
 
 
-@njit(nogil=True, cache=True, fastmath=False)
+@kernel
 def await_stage(counters: Any, stage: int, chunks: int) -> None:
     """Return when all chunks of a stage are done: they are all drawn by now, so this waits for a chunk at most."""
     while read(counters, 2 * stage + 1) < chunks:

@@ -9,15 +9,15 @@ threads, nor on which other images are in the batch.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy import uintp
 from numpy.typing import NDArray
 
 from npreparam.kernels import _threads
-from npreparam.kernels._atomic import await_stage, draw, finish, new_counters
+from npreparam.kernels._atomic import await_stage, close, draw, finish, new_counters
+from npreparam.kernels._compile import kernel
 from npreparam.kernels._memory import Strided
 from npreparam.kernels._plan import FIRST_TAP, HEIGHT, ORIGIN, PER_ROW, TAPS, TILES, WIDTH, Plan, Source, tile_width
 from npreparam.kernels._prepare import prepare
@@ -31,7 +31,7 @@ COMPUTED_AT_LEAST = 3_000_000  # multiply-adds in one call of the product kernel
 PADDED_AT_ONCE = 4 * 2**20  # bytes of padded images that stay in the last-level cache between the copy and the product
 
 
-@njit(nogil=True, cache=True, fastmath=False)
+@kernel
 def scatter(buffer: Any, width: int, rows: int, y: Any, base: int, plan: Plan, r: int, c: int, size: tuple[int, int]) -> None:
     """Store one tile whose first pixel is (r, c), dropping the columns between `size[1]` and the padded row length."""
     height, columns = size
@@ -51,18 +51,38 @@ def scatter(buffer: Any, width: int, rows: int, y: Any, base: int, plan: Plan, r
         r, c = r + 1, 0
 
 
-@njit(nogil=True, cache=True, fastmath=False)
-def run_tiles(first: int, last: int, first_image: int, image: int, group: int, block: int, problem: Any, plan: Plan, packed: Any, padded: Any,
-              start: Any, floor: Any, y: Any, buffer: Any) -> None:
+class Operands(NamedTuple):
+    """The memory of one product: its operands, the copies of them, and its result."""
+
+    w: Strided
+    packed: Any  # weights in tiles
+    x: Strided
+    source: Source
+    padded: Any  # images in planes
+    start: Any  # what each output channel's sums begin with
+    floor: Any
+    y: Any
+
+
+class Block(NamedTuple):
+    """Which tiles: those of one block of output channels of one image."""
+
+    first_image: int  # of the images in `padded`
+    image: int  # counted from there
+    group: int
+    block: int
+
+
+@kernel
+def run_tiles(first: int, last: int, place: Block, problem: Any, plan: Plan, data: Operands, buffer: Any) -> None:
     """Tiles first..last-1 of one block of output channels of one image."""
     taps, rows, tile_rows = problem[TAPS], plan.rows, plan.tile_rows
     width = buffer.size // tile_rows
-    blocks = -(-rows // tile_rows)
-    weights = ((group * blocks + block) * plan.weight_offsets.size + problem[FIRST_TAP]) * tile_rows
-    begin = (group * blocks + block) * tile_rows
-    x = image * plan.image + group * (plan.image // plan.groups)
-    live = min(tile_rows, rows - block * tile_rows)
-    base = (first_image + image) * plan.out[0] + (group * rows + block * tile_rows) * plan.out[1] + problem[ORIGIN]
+    block = place.group * -(-rows // tile_rows) + place.block
+    weights, begin = (block * plan.weight_offsets.size + problem[FIRST_TAP]) * tile_rows, block * tile_rows
+    x = place.image * plan.image + place.group * (plan.image // plan.groups)
+    live = min(tile_rows, rows - place.block * tile_rows)
+    base = (place.first_image + place.image) * plan.out[0] + (place.group * rows + place.block * tile_rows) * plan.out[1] + problem[ORIGIN]
     columns, per_row = problem[WIDTH], problem[PER_ROW]
     for t in range(first, last):
         if per_row:
@@ -72,23 +92,23 @@ def run_tiles(first: int, last: int, first_image: int, image: int, group: int, b
             pixel = t * width
             r, c = pixel // plan.row, pixel % plan.row
         whole = c + width <= columns and plan.out[3] == 1 and live == tile_rows
-        target, at, step = (y, base + r * plan.out[2] + c, plan.out[1]) if whole else (buffer, 0, width)
+        target, at, step = (data.y, base + r * plan.out[2] + c, plan.out[1]) if whole else (buffer, 0, width)
         if tile_rows == 1:
-            single_tile(packed, weights, padded, x + pixel, plan.offsets, problem[FIRST_TAP], taps, start, begin, floor, target, at, step)
+            single_tile(data.packed, weights, data.padded, x + pixel, plan.offsets, problem[FIRST_TAP], taps, data.start, begin, data.floor,
+                        target, at, step)
         else:
-            tile(packed, weights, padded, x + pixel, plan.offsets, problem[FIRST_TAP], taps, start, begin, floor, target, at, step)
+            tile(data.packed, weights, data.padded, x + pixel, plan.offsets, problem[FIRST_TAP], taps, data.start, begin, data.floor,
+                 target, at, step)
         if not whole:
-            scatter(buffer, width, live, y, base, plan, r, c, (problem[HEIGHT], columns))
+            scatter(buffer, width, live, data.y, base, plan, r, c, (problem[HEIGHT], columns))
 
 
-@njit(nogil=True, cache=True, fastmath=False)
-def correlate(first: int, last: int, first_image: int, plan: Plan, width: int, packed: Any, padded: Any, start: Any, floor: Any,
-              y: Any) -> None:
+@kernel
+def correlate(first: int, last: int, first_image: int, plan: Plan, data: Operands, buffer: Any) -> None:
     """Tasks first..last-1 of all tiles from one image on, ordered by image, group, problem, strip of tiles, block, tile.
 
     A strip is as many tiles as keep their part of the image in the second-level cache while all blocks of weights pass over it.
     """
-    buffer = np.empty(plan.tile_rows * width, y.dtype)
     blocks = -(-plan.rows // plan.tile_rows)
     per_group = blocks * plan.problems[:, TILES].sum()
     task = first
@@ -104,33 +124,32 @@ def correlate(first: int, last: int, first_image: int, plan: Plan, width: int, p
         tiles = min(plan.strip, plan.problems[p, TILES] - begin)
         block, t = divmod(rest, tiles)
         count = min(last - task, tiles - t)
-        run_tiles(begin + t, begin + t + count, first_image, image, group, block, plan.problems[p], plan, packed, padded, start, floor, y, buffer)
+        run_tiles(begin + t, begin + t + count, Block(first_image, image, group, block), plan.problems[p], plan, data, buffer)
         task += count
 
 
-@njit(nogil=True, cache=True, fastmath=False)
-def work(counters: Any, images: int, at_once: int, plan: Plan, w: Strided, packed: Any, x: Strided, source: Source, padded: Any,
-         begins: Any, floor: Any, y: Any) -> None:
+@kernel
+def work(counters: Any, images: int, at_once: int, plan: Plan, data: Operands) -> None:
     """One thread's share of a product: for each group of `at_once` images, the copies, then the tiles; weights are packed once."""
-    width = padded.size - at_once * plan.image
-    tiles = plan.groups * -(-plan.rows // plan.tile_rows) * plan.problems[:, TILES].sum()
+    width = data.padded.size - at_once * plan.image
+    buffer = np.empty(plan.tile_rows * width, data.y.dtype)  # before the first chunk is drawn: memory may run out
     packs = plan.groups * -(-plan.rows // plan.tile_rows)
-    copy_grain = 1 + COPIED_AT_LEAST * (packs + at_once * source.channels) // (padded.size + packed.size)
+    tiles = packs * plan.problems[:, TILES].sum()
+    copy_grain = 1 + COPIED_AT_LEAST * (packs + at_once * data.source.channels) // (data.padded.size + data.packed.size)
     tile_grain = 1 + COMPUTED_AT_LEAST // max(1, plan.tile_rows * width * plan.weight_offsets.size)
     stage = 0
     for image in range(0, images, at_once):
         count = min(at_once, images - image)
-        tasks = packs + count * source.channels
+        tasks = packs + count * data.source.channels
         chunk = draw(counters, stage)
         while chunk * copy_grain < tasks:
-            prepare(chunk * copy_grain, min(tasks, (chunk + 1) * copy_grain), image, packs, w, plan, packed, x, source, padded)
+            prepare(chunk * copy_grain, min(tasks, (chunk + 1) * copy_grain), image, packs, plan, data)
             finish(counters, stage)
             chunk = draw(counters, stage)
         await_stage(counters, stage, -(-tasks // copy_grain))
         chunk = draw(counters, stage + 1)
         while chunk * tile_grain < count * tiles:
-            first, last = chunk * tile_grain, min(count * tiles, (chunk + 1) * tile_grain)
-            correlate(first, last, image, plan, width, packed, padded, begins, floor, y)
+            correlate(chunk * tile_grain, min(count * tiles, (chunk + 1) * tile_grain), image, plan, data, buffer)
             finish(counters, stage + 1)
             chunk = draw(counters, stage + 1)
         await_stage(counters, stage + 1, -(-count * tiles // tile_grain))
@@ -142,14 +161,13 @@ def product(plan: Plan, images: int, w: Strided, x: Strided, source: Source, sta
     """Copy and correlate into the C-contiguous `y`, a few images at a time, with one waking of the threads."""
     dtype = y.dtype
     blocks, taps, width = -(-plan.rows // plan.tile_rows), plan.weight_offsets.size, tile_width(plan.rows, dtype.itemsize)
-    packed = scratch("weights", plan.groups * blocks * taps * plan.tile_rows, dtype)
     at_once = min(images, max(1, PADDED_AT_ONCE // max(1, plan.image * dtype.itemsize)))
-    padded = scratch("input", at_once * plan.image + width, dtype)
-    padded[at_once * plan.image :] = 0  # the last tile reads past the last pixel, into columns that are dropped
     begins = np.zeros((plan.groups, blocks * plan.tile_rows), dtype)
     if start is not None:
         begins[:, : plan.rows] = start.reshape(plan.groups, plan.rows)
     floor = dtype.type(0 if relu else -math.inf)
     counters = new_counters(2 * -(-images // at_once))
-    _threads.run_together(work, counters, images, at_once, plan, w, packed, x, source, padded, begins.reshape(-1), floor, y.reshape(-1),
-                          small=y.size * taps < SMALL_PRODUCT)
+    with scratch(dtype, weights=plan.groups * blocks * taps * plan.tile_rows, input=at_once * plan.image + width) as (packed, padded):
+        padded[at_once * plan.image :] = 0  # the last tile reads past the last pixel, into columns that are dropped
+        operands = Operands(w, packed, x, source, padded, begins.reshape(-1), floor, y.reshape(-1))
+        _threads.run_together(work, counters, close, images, at_once, plan, operands, small=y.size * taps < SMALL_PRODUCT)

@@ -5,7 +5,7 @@ input element (i*s + a, j*s + b). Then output pixel (r, c) finds its tap k at ``
 consecutive pixels are consecutive in memory for every tap. Three products are laid out this way:
 
 * forward: one *problem*, taps (ci, kh, kw);
-* input gradient: for stride s an input element (ih, iw) meets only the taps with kh*dilation = (ih + top) mod s, so that there are
+* input gradient: for stride s an input element (ih, iw) meets only the taps with kh*dilation = (ih + top) mod s, so that there are up to
   s*s problems of unit stride over gy, each writing every s-th row and column of gx, taps (co, kh, kw);
 * matrix product: a pointwise convolution over an image of height 1.
 """
@@ -32,7 +32,6 @@ TAPS, FIRST_TAP, HEIGHT, WIDTH, TILES, PER_ROW, ORIGIN = range(7)
 class Source(NamedTuple):
     """How the input becomes padded planes: see `kernels._prepare.fill_channel`."""
 
-    images: int
     channels: int
     size: Pair  # of the unpadded input
     lead: Pair  # rows above and columns left of the input: zeros if positive, cropped if negative
@@ -91,13 +90,13 @@ def _phases(kernel: int, stride: int, dilation: int) -> Ints:
 @lru_cache(CACHED_PLANS)
 def forward(x_shape: tuple[int, ...], w_shape: tuple[int, ...], window: Window, itemsize: int) -> tuple[Source, Plan]:
     """y[n, o, r, c] = sum over (i, kh, kw) of w[o, i, kh, kw] * padded x[n, i, r*s + kh*d, c*s + kw*d]."""
-    n, channels, *size = x_shape
+    _, channels, *size = x_shape
     outputs, inputs, kh, kw = w_shape
     (sh, sw), (dh, dw) = window.stride, window.dilation
     ho, wo = window.output_size((size[0], size[1]))
     a, b = _phases(kh, sh, dh), _phases(kw, sw, dw)
     hq, wq = ho + (extent(kh, dh) - 1) // sh, wo + (extent(kw, dw) - 1) // sw
-    source = Source(n, channels, (size[0], size[1]), (window.padding[0][0], window.padding[1][0]), window.stride, a, b, (hq, wq))
+    source = Source(channels, (size[0], size[1]), (window.padding[0][0], window.padding[1][0]), window.stride, a, b, (hq, wq))
     i, y, x = np.ogrid[:inputs, : kh * dh : dh, : kw * dw : dw]
     plane = (i * len(a) + np.searchsorted(a, y % sh)) * len(b) + np.searchsorted(b, x % sw)
     offsets = (plane * hq + y // sh) * wq + x // sw
@@ -111,16 +110,19 @@ def forward(x_shape: tuple[int, ...], w_shape: tuple[int, ...], window: Window, 
 
 @lru_cache(CACHED_PLANS)
 def input_grad(gy_shape: tuple[int, ...], w_shape: tuple[int, ...], x_size: Pair, window: Window, itemsize: int) -> tuple[Source, Plan]:
-    """gx[n, i, ih, iw] = sum over (o, kh, kw) with (ih + top - kh*d)/s = r and (iw + left - kw*d)/s = c of w[o, i, kh, kw] * gy[n, o, r, c]."""
-    n, outputs, *size = gy_shape
+    """gx[n, i, ih, iw] = sum over (o, kh, kw) with (ih + top - kh*d)/s = r and (iw + left - kw*d)/s = c of w[o, i, kh, kw] * gy[n, o, r, c].
+
+    Elements that meet no tap (kernels smaller than their stride) belong to no problem: they are not written.
+    """
+    _, outputs, *size = gy_shape
     _, inputs, kh, kw = w_shape
     axes = [_axis_problems(*axis) for axis in zip(x_size, window.kernel, window.stride, window.padding, window.dilation, strict=True)]
     (rows_of, top, hq), (columns_of, left, wq) = axes
     none = np.zeros(1, np.int64)
-    source = Source(n, outputs, (size[0], size[1]), (top, left), (1, 1), none, none, (hq, wq))
+    source = Source(outputs, (size[0], size[1]), (top, left), (1, 1), none, none, (hq, wq))
     per_group, width = outputs // window.groups, tile_width(inputs, itemsize)
     o = np.arange(per_group, dtype=np.int64)[:, None, None]
-    problems, offsets, weights, first = [], [], [], 0
+    problems, offsets, weights, first = [], [none[:0]], [none[:0]], 0
     for first_row, height, taps_h, back_h in rows_of:
         for first_column, columns, taps_w, back_w in columns_of:
             offset = (o * hq + (top - back_h)[:, None]) * wq + left - back_w
@@ -134,22 +136,19 @@ def input_grad(gy_shape: tuple[int, ...], w_shape: tuple[int, ...], x_size: Pair
 
 
 def _axis_problems(size: int, kernel: int, stride: int, padding: Pair, dilation: int) -> tuple[list[tuple[int, int, Ints, Ints]], int, int]:
-    """For each phase: first element, count, taps, and how far back from a pixel each tap reads; then lead and length of padded gy."""
+    """For each phase that meets taps: first element, count, taps, and how far back from a pixel each tap reads; then lead and length of
+    padded gy."""
     taps = np.arange(kernel, dtype=np.int64) * dilation
-    found, low, high = [], [], []
-    for phase in range(stride):
+    found = []
+    for phase in _phases(kernel, stride, dilation).tolist():
         begin = -((phase - padding[0]) // stride)  # the first q with q*stride + phase - before >= 0
         first = begin * stride + phase - padding[0]
-        count = max(0, -(-(size - first) // stride))
-        mine = np.flatnonzero(taps % stride == phase)
-        back = taps[mine] // stride - begin
-        found.append((first, count, mine, back))
-        if count and mine.size:
-            low.append(-int(back.max()))
-            high.append(count - 1 - int(back.min()))
-    lead = -min(low, default=0)
-    longest = max(count for _, count, _, _ in found)  # a phase without taps still has pixels to number, all of them zeros
-    return found, lead, max(longest, max(high, default=0) + lead + 1)
+        count = -(-(size - first) // stride)
+        if count > 0:
+            mine = np.flatnonzero(taps % stride == phase)
+            found.append((first, count, mine, taps[mine] // stride - begin))
+    lead = max((int(back.max()) for *_, back in found), default=0)
+    return found, lead, max((count + lead - int(back.min()) for _, count, _, back in found), default=0)
 
 
 @lru_cache(CACHED_PLANS)
@@ -159,7 +158,7 @@ def matmul(shape: tuple[int, int, int], a_strides: tuple[int, ...], itemsize: in
     width, taps = tile_width(m, itemsize), np.arange(k, dtype=np.int64)
     row = lanes(itemsize) * (-(-n // lanes(itemsize)) | 1)  # an odd number of cache lines, or all rows would meet in a few cache sets
     none = np.zeros(1, np.int64)
-    source = Source(1, k, (1, n), (0, 0), (1, 1), none, none, (1, row))
+    source = Source(k, (1, n), (0, 0), (1, 1), none, none, (1, row))
     return source, _plan([problem(k, 0, (1, n), row, width)], taps * row, taps * a_strides[1], (0, a_strides[0]), 1, m, k * row, row, width,
                          (0, n, n, 1))
 
@@ -186,10 +185,16 @@ def weight_grad(x_shape: tuple[int, ...], w_shape: tuple[int, ...], window: Wind
     return source, Reduction(offsets, places.astype(np.int64).ravel(), plan.offsets.size, window.groups, plan.rows, lanes(itemsize), plan.image)
 
 
+def covers(plan: Plan, elements: int) -> bool:
+    """Whether the problems of a plan write all `elements` elements of one image of the result."""
+    written = int((plan.problems[:, HEIGHT] * plan.problems[:, WIDTH]).sum()) * plan.groups * plan.rows
+    return written == elements
+
+
 def _plan(problems: list[list[int]], offsets: Any, weight_offsets: Any, weight_strides: Pair, groups: int, rows: int, image: int, row: int,
           width: int, out: tuple[int, int, int, int]) -> Plan:
-    table = np.array(problems, np.int64)
-    pixels = max(1, int(table[:, HEIGHT].max()) * row)
+    table = np.array(problems, np.int64).reshape(-1, ORIGIN + 1)
+    pixels = max(1, int(table[:, HEIGHT].max(initial=0)) * row)
     strip = max(1, STRIP_BYTES * pixels // max(1, image // groups * width))  # image/groups*width/pixels elements per tile
     return Plan(table, np.ascontiguousarray(offsets, np.int64).ravel(), np.ascontiguousarray(weight_offsets, np.int64).ravel(),
                 weight_strides, groups, rows, tile_rows(rows), image, row, strip, out)

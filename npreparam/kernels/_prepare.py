@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
 from numpy import uintp
 
+from npreparam.kernels._compile import kernel
 from npreparam.kernels._memory import Strided
 from npreparam.kernels._plan import Plan, Source
 from npreparam.kernels._tile import copy_half, half_lanes
@@ -14,7 +14,7 @@ from npreparam.kernels._tile import copy_half, half_lanes
 PACKED_AT_ONCE = 64  # taps whose packed weights stay in the first-level cache while the rows are gone through
 
 
-@njit(nogil=True, cache=True, fastmath=False)
+@kernel
 def copy_row(source: Any, at: int, step: int, target: Any, first: int, count: int) -> None:
     """target[first : first + count] = source[at], source[at + step], ...; vectors for the usual steps, the last one overlapping.
 
@@ -30,14 +30,14 @@ def copy_row(source: Any, at: int, step: int, target: Any, first: int, count: in
             target[uintp(first + j)] = source[uintp(at + j * step)]
 
 
-@njit(nogil=True, cache=True, fastmath=False)
+@kernel
 def clear(target: Any, first: int, last: int) -> None:
     """target[first:last] = 0."""
     for j in range(first, last):
         target[uintp(j)] = 0
 
 
-@njit(nogil=True, cache=True, fastmath=False)
+@kernel
 def fill_channel(image: int, channel: int, x: Strided, source: Source, padded: Any, base: int) -> None:
     """Write the planes of one channel of one image from padded[base] on: input elements inside, zeros around them."""
     (height, width), (top, left), (sh, sw), (hq, wq) = source.size, source.lead, source.step, source.plane
@@ -58,7 +58,7 @@ def fill_channel(image: int, channel: int, x: Strided, source: Source, padded: A
                 base += wq
 
 
-@njit(nogil=True, cache=True, fastmath=False)
+@kernel
 def pack_block(group: int, block: int, w: Strided, plan: Plan, packed: Any, base: int) -> None:
     """packed[base + k*tile_rows + i] = weight of tap k and row block*tile_rows + i of the group, 0 beyond the last row."""
     tile_rows, taps = plan.tile_rows, plan.weight_offsets.size
@@ -74,14 +74,14 @@ def pack_block(group: int, block: int, w: Strided, plan: Plan, packed: Any, base
                 packed[uintp(base + k * tile_rows + i)] = 0
 
 
-@njit(nogil=True, cache=True, fastmath=False)
-def prepare(first: int, last: int, first_image: int, packs: int, w: Strided, plan: Plan, packed: Any, x: Strided, source: Source,
-            padded: Any) -> None:
-    """Copying tasks first..last-1: `packs` blocks of weights, then channels of padded input from one image on."""
+@kernel
+def prepare(first: int, last: int, first_image: int, packs: int, plan: Plan, data: Any) -> None:
+    """Copying tasks first..last-1 of a product: `packs` blocks of weights, then channels of padded input from one image on."""
     blocks = -(-plan.rows // plan.tile_rows)
     for task in range(first, last):
         if task < packs:
-            pack_block(task // blocks, task % blocks, w, plan, packed, task * plan.weight_offsets.size * plan.tile_rows)
+            pack_block(task // blocks, task % blocks, data.w, plan, data.packed, task * plan.weight_offsets.size * plan.tile_rows)
         else:
-            image, channel = divmod(task - packs, source.channels)
-            fill_channel(first_image + image, channel, x, source, padded, (task - packs) * (plan.image // source.channels))
+            image, channel = divmod(task - packs, data.source.channels)
+            base = (task - packs) * (plan.image // data.source.channels)
+            fill_channel(first_image + image, channel, data.x, data.source, data.padded, base)

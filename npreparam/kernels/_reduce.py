@@ -3,20 +3,21 @@
     gw[g, o, k] = sum over (n, pixel) of gy[n, g, o, pixel] * x[n, g, places[pixel] + offsets[k]]
 
 A vector holds neighbouring output channels, so gy is transposed first: [image][group][vector of channels][pixel][lane]. Every element of gw
-is one chain of fused multiply-adds over (n, pixel), in that order. Tiles of gw are the tasks, so nothing depends on the number of threads.
+is a sum over (n, piece), in that order, of chains of fused multiply-adds over the pixels of a piece: PIXELS_AT_ONCE consecutive ones of an
+image. Short chains keep the error small where a batch has many pixels. Tiles of gw are the tasks, so nothing depends on the number of threads.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from numba import njit
 from numpy import uintp
 from numpy.typing import NDArray
 
 from npreparam._shapes import Pair
 from npreparam.kernels import _cpu, _threads
-from npreparam.kernels._atomic import await_stage, draw, finish, new_counters
+from npreparam.kernels._atomic import await_stage, close, draw, finish, new_counters
+from npreparam.kernels._compile import kernel
 from npreparam.kernels._correlate import COPIED_AT_LEAST, PADDED_AT_ONCE, SMALL_PRODUCT
 from npreparam.kernels._memory import Strided
 from npreparam.kernels._plan import Reduction, Source
@@ -30,7 +31,7 @@ PIXELS_AT_ONCE = 256  # of one vector of channels: what the first-level cache ho
 CHUNKS = 16  # of gw's tiles
 
 
-@njit(nogil=True, cache=True, fastmath=False)
+@kernel
 def transpose_channels(image: int, vector: int, gy: Strided, size: Pair, plan: Reduction, target: Any, base: int) -> None:
     """target[base + pixel*lanes + lane] = gy[image, channel, pixel] for the channels of one vector, 0 beyond the group's last."""
     lanes = plan.lanes
@@ -48,22 +49,34 @@ def transpose_channels(image: int, vector: int, gy: Strided, size: Pair, plan: R
             base += lanes
 
 
-@njit(nogil=True, cache=True, fastmath=False)
-def copy_pieces(first: int, last: int, image: int, plan: Reduction, x: Strided, source: Source, padded: Any, gy: Strided, size: Pair,
-                turned: Any) -> None:
+class Operands(NamedTuple):
+    """The memory of one weight gradient: its operands, the copies of them, the sums and the result."""
+
+    x: Strided
+    source: Source
+    padded: Any  # images in planes
+    gy: Strided
+    size: Pair  # height and width of gy
+    turned: Any  # gy transposed
+    sums: Any
+    gw: Any
+
+
+@kernel
+def copy_pieces(first: int, last: int, image: int, plan: Reduction, data: Operands) -> None:
     """Copying tasks first..last-1: for each image from one on, the channels of x, then the vectors of channels of gy."""
-    vectors = plan.groups * -(-plan.rows // plan.lanes)
+    channels, vectors = data.source.channels, plan.groups * -(-plan.rows // plan.lanes)
     for task in range(first, last):
-        n, piece = divmod(task, source.channels + vectors)
-        if piece < source.channels:
-            fill_channel(image + n, piece, x, source, padded, n * plan.image + piece * (plan.image // source.channels))
+        n, piece = divmod(task, channels + vectors)
+        if piece < channels:
+            fill_channel(image + n, piece, data.x, data.source, data.padded, n * plan.image + piece * (plan.image // channels))
         else:
-            piece -= source.channels
-            transpose_channels(image + n, piece, gy, size, plan, turned, (n * vectors + piece) * plan.places.size * plan.lanes)
+            piece -= channels
+            transpose_channels(image + n, piece, data.gy, data.size, plan, data.turned, (n * vectors + piece) * plan.places.size * plan.lanes)
 
 
-@njit(nogil=True, cache=True, fastmath=False)
-def reduce_tiles(first: int, last: int, images: int, plan: Reduction, turned: Any, padded: Any, sums: Any) -> None:
+@kernel
+def reduce_tiles(first: int, last: int, images: int, plan: Reduction, data: Operands) -> None:
     """Add what `images` images contribute to tiles first..last-1 of the sums [group][vector of channels][tap][lane]."""
     across, vectors, pixels = plan.offsets.size // TAP_ROWS, -(-plan.rows // plan.lanes), plan.places.size
     for image in range(images):
@@ -73,11 +86,11 @@ def reduce_tiles(first: int, last: int, images: int, plan: Reduction, turned: An
                 vector, tile = divmod(task, across)
                 at_gy = ((image * plan.groups * vectors + vector) * pixels + begin) * plan.lanes
                 at_x = image * plan.image + vector // vectors * (plan.image // plan.groups)
-                outer_tile(turned, at_gy, padded, at_x, plan.offsets, tile * TAP_ROWS, plan.places, begin, count, sums,
+                outer_tile(data.turned, at_gy, data.padded, at_x, plan.offsets, tile * TAP_ROWS, plan.places, begin, count, data.sums,
                            task * TAP_ROWS * plan.lanes)
 
 
-@njit(nogil=True, cache=True, fastmath=False)
+@kernel
 def store_channels(first: int, last: int, plan: Reduction, sums: Any, gw: Any) -> None:
     """gw[channel, :] = the channel's lane of the sums, for output channels first..last-1."""
     lanes, vectors = plan.lanes, -(-plan.rows // plan.lanes)
@@ -88,13 +101,12 @@ def store_channels(first: int, last: int, plan: Reduction, sums: Any, gw: Any) -
             gw[uintp(channel * plan.taps + k)] = sums[uintp(at + k * lanes)]
 
 
-@njit(nogil=True, cache=True, fastmath=False)
-def work(counters: Any, images: int, at_once: int, plan: Reduction, x: Strided, source: Source, padded: Any, gy: Strided, size: Pair,
-         turned: Any, sums: Any, gw: Any) -> None:
+@kernel
+def work(counters: Any, images: int, at_once: int, plan: Reduction, data: Operands) -> None:
     """One thread's share: for each group of `at_once` images, the copies, then the tiles of the sums; at last gw."""
     vectors = plan.groups * -(-plan.rows // plan.lanes)
-    pieces = source.channels + vectors
-    grain = 1 + COPIED_AT_LEAST * at_once * pieces // (padded.size + turned.size)
+    pieces = data.source.channels + vectors
+    grain = 1 + COPIED_AT_LEAST * at_once * pieces // (data.padded.size + data.turned.size)
     tiles = vectors * (plan.offsets.size // TAP_ROWS)
     share = -(-tiles // CHUNKS)
     stage = 0
@@ -102,13 +114,13 @@ def work(counters: Any, images: int, at_once: int, plan: Reduction, x: Strided, 
         count = min(at_once, images - image)
         chunk = draw(counters, stage)
         while chunk * grain < count * pieces:
-            copy_pieces(chunk * grain, min(count * pieces, (chunk + 1) * grain), image, plan, x, source, padded, gy, size, turned)
+            copy_pieces(chunk * grain, min(count * pieces, (chunk + 1) * grain), image, plan, data)
             finish(counters, stage)
             chunk = draw(counters, stage)
         await_stage(counters, stage, -(-count * pieces // grain))
         chunk = draw(counters, stage + 1)
         while chunk * share < tiles:
-            reduce_tiles(chunk * share, min(tiles, (chunk + 1) * share), count, plan, turned, padded, sums)
+            reduce_tiles(chunk * share, min(tiles, (chunk + 1) * share), count, plan, data)
             finish(counters, stage + 1)
             chunk = draw(counters, stage + 1)
         await_stage(counters, stage + 1, -(-tiles // share))
@@ -117,7 +129,7 @@ def work(counters: Any, images: int, at_once: int, plan: Reduction, x: Strided, 
     share = 1 + COPIED_AT_LEAST // plan.taps
     chunk = draw(counters, stage)
     while chunk * share < channels:
-        store_channels(chunk * share, min(channels, (chunk + 1) * share), plan, sums, gw)
+        store_channels(chunk * share, min(channels, (chunk + 1) * share), plan, data.sums, data.gw)
         finish(counters, stage)
         chunk = draw(counters, stage)
     await_stage(counters, stage, -(-channels // share))
@@ -129,9 +141,10 @@ def reduction(plan: Reduction, images: int, x: Strided, source: Source, gy: Stri
     vectors = plan.groups * -(-plan.rows // plan.lanes)
     turned_image = vectors * plan.places.size * plan.lanes
     at_once = min(images, max(1, PADDED_AT_ONCE // (max(plan.image, turned_image) * dtype.itemsize)))
-    padded, turned = scratch("input", at_once * plan.image, dtype), scratch("cotangent", at_once * turned_image, dtype)
-    sums = scratch("sums", vectors * plan.offsets.size * plan.lanes, dtype)
-    sums[:] = 0
     counters = new_counters(2 * -(-images // at_once) + 1)
-    _threads.run_together(work, counters, images, at_once, plan, x, source, padded, gy, size, turned, sums, gw.reshape(-1),
-                          small=gw.size * plan.places.size * images < SMALL_PRODUCT)
+    with scratch(dtype, input=at_once * plan.image, cotangent=at_once * turned_image,
+                 sums=vectors * plan.offsets.size * plan.lanes) as (padded, turned, sums):
+        sums[:] = 0
+        operands = Operands(x, source, padded, gy, size, turned, sums, gw.reshape(-1))
+        _threads.run_together(work, counters, close, images, at_once, plan, operands,
+                              small=gw.size * plan.places.size * images < SMALL_PRODUCT)

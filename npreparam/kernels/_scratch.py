@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -22,13 +24,23 @@ class _Buffers(threading.local):
 _buffers = _Buffers()
 
 
-def scratch(role: str, length: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """`length` uninitialized elements, valid until this thread asks for the same role again."""
-    wanted = length * dtype.itemsize
-    memory = _buffers.kept.get(role)
-    if memory is None or memory.size < wanted + ALIGNMENT:
-        memory = np.empty(wanted + ALIGNMENT, np.uint8)
-        if wanted <= KEPT_BYTES:
-            _buffers.kept[role] = memory
+@contextmanager
+def scratch(dtype: np.dtype[Any], **lengths: int) -> Iterator[list[NDArray[Any]]]:
+    """Uninitialized elements for each role, lent until the block ends.
+
+    A lent buffer is in nobody else's reach: a call from a signal handler gets another one, and after an exception, when a helper thread may
+    still be writing into it, it is not lent again.
+    """
+    lent = {role: _take(role, length * dtype.itemsize) for role, length in lengths.items()}
+    yield [_aligned(memory, length, dtype) for memory, length in zip(lent.values(), lengths.values(), strict=True)]
+    _buffers.kept.update((role, memory) for role, memory in lent.items() if memory.size <= KEPT_BYTES)
+
+
+def _take(role: str, wanted: int) -> NDArray[np.uint8]:
+    memory = _buffers.kept.pop(role, None)
+    return np.empty(wanted + ALIGNMENT, np.uint8) if memory is None or memory.size < wanted + ALIGNMENT else memory
+
+
+def _aligned(memory: NDArray[np.uint8], length: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     first = -memory.ctypes.data % ALIGNMENT
-    return memory[first : first + wanted].view(dtype)
+    return memory[first : first + length * dtype.itemsize].view(dtype)

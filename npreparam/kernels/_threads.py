@@ -12,8 +12,10 @@ import os
 import queue
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from npreparam._errors import ArgumentError
 from npreparam._shapes import as_int
 
 CHUNKS_PER_THREAD = 4  # enough that a thread that was interrupted does not hold up the others
@@ -23,7 +25,9 @@ Work = Callable[[], None]
 
 def _default_threads() -> int:
     wanted = os.environ.get("NPREPARAM_NUM_THREADS")
-    if wanted is not None and wanted.isdigit() and int(wanted) > 0:
+    if wanted is not None:
+        if not (wanted.isascii() and wanted.isdigit() and int(wanted) > 0):
+            raise ArgumentError(f"`NPREPARAM_NUM_THREADS` (={wanted!r}, an environment variable) must be a positive integer; correct it or unset it")
         return int(wanted)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -38,18 +42,27 @@ class _Pool:
         self.lock, self.helpers, self.jobs = threading.Lock(), 0, queue.SimpleQueue[Work]()
 
     def submit(self, work: Work, helpers: int) -> None:
+        """Have `work`, which must not raise, run on up to `helpers` helpers beside the caller."""
         if self.helpers < helpers:
             with self.lock:
-                for number in range(self.helpers, helpers):
-                    threading.Thread(target=self._serve, args=(self.jobs,), name=f"npreparam-{number}", daemon=True).start()
-                self.helpers = max(self.helpers, helpers)
-        for _ in range(helpers):
+                self._start(helpers)
+        for _ in range(min(helpers, self.helpers)):
             self.jobs.put(work)
+
+    def _start(self, helpers: int) -> None:
+        try:
+            for number in range(self.helpers, helpers):
+                threading.Thread(target=self._serve, args=(self.jobs,), name=f"npreparam-{number}", daemon=True).start()
+                self.helpers += 1
+        except RuntimeError:  # the system gives no more threads, or the interpreter is shutting down: fewer do the work as well
+            pass
 
     @staticmethod
     def _serve(jobs: queue.SimpleQueue[Work]) -> None:
         while True:
-            jobs.get()()
+            work = jobs.get()
+            work()
+            del work  # a sleeping helper must not keep the arrays of the last call alive
 
 
 _pool = _Pool()
@@ -67,14 +80,38 @@ def set_num_threads(threads: int) -> None:
     _pool.size = as_int(threads, "threads", 1)
 
 
-def run_together(kernel: Callable[..., None], *args: Any, small: bool = False) -> None:
-    """Call ``kernel(*args)`` here and on the helpers at once; the kernel shares its tasks out by `_atomic.draw` and returns when all are done."""
-    if not small and _pool.size > 1:
-        def work() -> None:
-            kernel(*args)
+class _Errors:
+    """What the threads of one call raised; the first error is the call's."""
 
-        _pool.submit(work, _pool.size - 1)
-    kernel(*args)
+    def __init__(self, release: Callable[[], None]) -> None:
+        self.first: BaseException | None = None
+        self.release = release  # lets the other threads go
+
+    def guard(self, kernel: Callable[..., None], *args: Any) -> None:
+        try:
+            kernel(*args)
+        except BaseException as error:
+            self.first = self.first or error
+            self.release()
+
+    def raise_first(self) -> None:
+        if self.first is not None:
+            raise self.first
+
+
+def run_together(kernel: Callable[..., None], counters: Any, release: Callable[[Any], None], *args: Any, small: bool = False) -> None:
+    """Call ``kernel(counters, *args)`` here and on the helpers at once; it shares its tasks out by counters and returns when all are done.
+
+    If one thread raises, ``release(counters)`` makes the others return, and the error is raised here.
+    """
+    if small or _pool.size == 1:
+        kernel(counters, *args)
+        return
+    errors = _Errors(partial(release, counters))
+    work = partial(errors.guard, kernel, counters, *args)
+    _pool.submit(work, _pool.size - 1)
+    work()
+    errors.raise_first()
 
 
 class _Job:
@@ -84,15 +121,12 @@ class _Job:
         self.kernel, self.tasks, self.chunks, self.args = kernel, tasks, chunks, args
         self.counter = itertools.count()  # next() is atomic under the interpreter lock
         self.lock, self.left, self.done = threading.Lock(), chunks, threading.Event()
-        self.error: BaseException | None = None
+        self.errors = _Errors(lambda: None)
 
     def work(self) -> None:
         while (chunk := next(self.counter)) < self.chunks:
             first, last = chunk * self.tasks // self.chunks, (chunk + 1) * self.tasks // self.chunks
-            try:
-                self.kernel(first, last, *self.args)
-            except BaseException as error:
-                self.error = error
+            self.errors.guard(self.kernel, first, last, *self.args)
             with self.lock:
                 self.left -= 1
                 if not self.left:
@@ -110,5 +144,4 @@ def run(kernel: Callable[..., None], tasks: int, *args: Any, small: bool = False
     _pool.submit(job.work, threads - 1)
     job.work()
     job.done.wait()
-    if job.error is not None:
-        raise job.error
+    job.errors.raise_first()

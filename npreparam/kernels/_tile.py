@@ -127,7 +127,7 @@ def _make_twin(rows: int, vectors: int) -> Any:
 
 def _make_outer_tile(rows: int) -> Any:
     def outer_tile(typingctx, gy, g0, x, x0, off, off0, places, first, count, sums, s0):  # type: ignore[no-untyped-def]
-        """sums[i, :] += sum over p of x[places[first + p] + off[i]] * gy[p, :], one vector of output channels for each of `rows` taps."""
+        """sums[i, :] += (sum over p of x[places[first + p] + off[i]] * gy[p, :]), one vector of output channels for each of `rows` taps."""
         signature = types.void(gy, types.intp, x, types.intp, off, types.intp, places, types.intp, types.intp, sums, types.intp)
 
         def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
@@ -141,8 +141,9 @@ def _make_outer_tile(rows: int) -> Any:
                 g = emit.load(emit.at(cotangents, builder.mul(p, INT(emit.lanes))))
                 return [emit.fma(emit.splat(builder.load(emit.at(here, o))), g, v) for o, v in zip(offsets, values, strict=True)]
 
-            for i, value in enumerate(emit.loop(args[8], [emit.load(totals, i) for i in range(rows)], body)):
-                emit.store(value, totals, i)
+            zero = ir.Constant(emit.vector, [0.0] * emit.lanes)
+            for i, value in enumerate(emit.loop(args[8], [zero] * rows, body)):
+                emit.store(builder.fadd(emit.load(totals, i), value), totals, i)
             return context.get_dummy_value()
 
         return signature, codegen
@@ -155,9 +156,10 @@ def _make_outer_twin(rows: int) -> Any:
         lanes = _cpu.VECTOR_BYTES // x.itemsize
         for i in range(rows):
             for lane in range(lanes):
+                total = x.dtype.type(0)
                 for p in range(count):
-                    value = x[x0 + places[first + p] + off[off0 + i]]
-                    sums[s0 + i * lanes + lane] = fma(value, gy[g0 + p * lanes + lane], sums[s0 + i * lanes + lane])
+                    total = fma(x[x0 + places[first + p] + off[off0 + i]], gy[g0 + p * lanes + lane], total)
+                sums[s0 + i * lanes + lane] += total
 
     return outer_tile
 
@@ -178,6 +180,14 @@ def _copy_half(typingctx, source, at, step, target, to):  # type: ignore[no-unty
         return context.get_dummy_value()
 
     return types.void(source, types.intp, types.intp, target, types.intp), codegen
+
+
+def _fma(typingctx, a, b, c):  # type: ignore[no-untyped-def]
+    """a*b + c with one rounding."""
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        return builder.fma(*args)
+
+    return c(a, b, c), codegen
 
 
 def _half_lanes(typingctx, array):  # type: ignore[no-untyped-def]
@@ -201,7 +211,9 @@ if config.DISABLE_JIT:
     tile, single_tile = _make_twin(_cpu.ROWS, 1), _make_twin(1, _cpu.SINGLE_VECTORS)
     outer_tile = _make_outer_twin(_cpu.ROWS)
     copy_half, half_lanes = _copy_half_twin, _half_lanes_twin
+    scalar_fma = fma
 else:
     tile, single_tile = intrinsic(_make_tile(_cpu.ROWS, 1)), intrinsic(_make_tile(1, _cpu.SINGLE_VECTORS))
     outer_tile = intrinsic(_make_outer_tile(_cpu.ROWS))
     copy_half, half_lanes = intrinsic(_copy_half), intrinsic(_half_lanes)
+    scalar_fma = intrinsic(_fma)

@@ -10,18 +10,18 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy import uintp
 from numpy.typing import NDArray
 
 from npreparam.kernels import _threads
+from npreparam.kernels._compile import kernel
 
 Array = NDArray[Any]
 LANES = 16  # partial sums of a channel; enough independent ones to fill the vector units
 SMALL = 50_000  # elements below which waking a second thread costs more than it saves
 
 
-@njit(nogil=True, cache=True, fastmath=False)
+@kernel
 def row_sums(x: Any, at: int, length: int, center: float, g: Any, sums: Any) -> None:
     """sums[:, j % LANES] += (x-center, (x-center)^2, g, g*(x-center)) over the elements j of a row; pass x for a `g` that is not needed."""
     whole = length - length % LANES
@@ -41,7 +41,7 @@ def row_sums(x: Any, at: int, length: int, center: float, g: Any, sums: Any) -> 
         sums[3, j - whole] += c * d
 
 
-@njit(nogil=True, cache=True, fastmath=False)
+@kernel
 def channel_sums(first: int, last: int, x: Any, centers: Any, g: Any, shape: tuple[int, int, int], totals: Any) -> None:
     """`row_sums` over all images for the channels first..last-1; x and g flat, shape (N, C, H*W), totals (C, 4)."""
     n, channels, length = shape
@@ -55,7 +55,7 @@ def channel_sums(first: int, last: int, x: Any, centers: Any, g: Any, shape: tup
                 totals[c, q] += sums[q, lane]
 
 
-@njit(nogil=True, cache=True, fastmath=False)
+@kernel
 def affine_planes(first: int, last: int, x: Any, center: Any, scale: Any, g: Any, slope: Any, shift: Any, shape: tuple[int, int, int],
                   y: Any) -> None:
     """y = g*scale[c] + (x - center[c])*slope[c] + shift[c] for the planes first..last-1, in float64, rounded once to y."""
@@ -68,7 +68,7 @@ def affine_planes(first: int, last: int, x: Any, center: Any, scale: Any, g: Any
             y[here] = np.float64(g[here]) * s + ((np.float64(x[here]) - m) * a + b)
 
 
-@njit(nogil=True, cache=True, fastmath=False)
+@kernel
 def normalize_planes(first: int, last: int, x: Any, center: Any, slope: Any, shift: Any, shape: tuple[int, int, int], y: Any) -> None:
     """y = (x - center[c])*slope[c] + shift[c] for the planes first..last-1, in float64, rounded once to y."""
     _, channels, length = shape

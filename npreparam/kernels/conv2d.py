@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npreparam._shapes import Pair, Window
-from npreparam.kernels import _plan
+from npreparam.kernels import _plain, _plan
 from npreparam.kernels._correlate import product
 from npreparam.kernels._memory import strided
 from npreparam.kernels._reduce import reduction
@@ -21,21 +21,37 @@ def _dense(w: Array) -> Array:
     return np.ascontiguousarray(w)
 
 
+def _padding_met(factor: Array, *extremes: Array) -> bool:
+    """Whether padding zeros may have met an infinity or NaN of `factor`.
+
+    What reads padding for some tap does so first or last along an axis, so a look at the extreme elements of the result tells.
+    """
+    return any(np.isnan(values).any() for values in extremes) and not np.isfinite(factor).all()
+
+
 def conv2d(x: Array, w: Array, b: Array | None, window: Window, relu: bool = False) -> Array:
     """y[n, o, r, c] = b[o] + sum over (i, kh, kw) of w[o, i, kh, kw] * padded x[n, i, r*s + kh*d, c*s + kw*d], then ReLU if asked."""
     y = np.empty((x.shape[0], w.shape[0], *window.output_size((x.shape[2], x.shape[3]))), x.dtype)
     if y.size:
         source, plan = _plan.forward(x.shape, w.shape, window, x.itemsize)
         product(plan, x.shape[0], strided(_dense(w)), strided(x), source, b, relu, y)
+        if window.padding != ((0, 0), (0, 0)) and _padding_met(w, y[:, :, 0, 0], y[:, :, -1, -1]):
+            _plain.conv2d(x, w, b, window, relu, y)
     return y
 
 
-def conv2d_input_grad(gy: Array, w: Array, b: Array | None, size: Pair, window: Window) -> Array:
-    """gx[n, i, ih, iw] = b[i] + sum of w[o, i, kh, kw] * gy[n, o, r, c] over all taps and pixels that read x[n, i, ih, iw]."""
+def conv2d_input_grad(gy: Array, w: Array, size: Pair, window: Window) -> Array:
+    """gx[n, i, ih, iw] = sum of w[o, i, kh, kw] * gy[n, o, r, c] over all taps and pixels that read x[n, i, ih, iw]."""
     gx = np.empty((gy.shape[0], w.shape[1] * window.groups, *size), gy.dtype)
     if gx.size:
         source, plan = _plan.input_grad(gy.shape, w.shape, size, window, gy.itemsize)
-        product(plan, gy.shape[0], strided(_dense(w)), strided(gy), source, b, False, gx)
+        if not _plan.covers(plan, gx[0].size):
+            gx[...] = 0
+        if len(plan.problems):
+            product(plan, gy.shape[0], strided(_dense(w)), strided(gy), source, None, False, gx)
+        sh, sw = window.stride
+        if _padding_met(w, gx[:, :, :sh, :sw], gx[:, :, -sh:, -sw:]):
+            _plain.conv2d_input_grad(gy, w, window, gx)
     return gx
 
 
@@ -45,4 +61,6 @@ def conv2d_weight_grad(gy: Array, x: Array, window: Window) -> Array:
     if gw.size and gy.size:
         source, plan = _plan.weight_grad(x.shape, gw.shape, window, x.itemsize)
         reduction(plan, x.shape[0], strided(x), source, strided(gy), (gy.shape[2], gy.shape[3]), gw)
+        if window.padding != ((0, 0), (0, 0)) and _padding_met(gy, gw[:, 0, 0, 0], gw[:, 0, -1, -1]):
+            _plain.conv2d_weight_grad(gy, x, window, gw)
     return gw

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from npreparam._shapes import Pair, Window
 from npreparam.kernels import _threads
+from npreparam.kernels._compile import kernel
 
 Array = NDArray[Any]
 Geometry = tuple[Pair, Pair, Pair, Pair]  # kernel, stride, (top, left), dilation
 
 
-@njit(nogil=True, cache=True, fastmath=False)
+@kernel
 def gather(first: int, last: int, x: Any, geometry: Geometry, columns: Any) -> None:
     """columns[n, c, kh, kw, r, cc] = padded x for the planes first..last-1 (n and c numbered through)."""
     (kh, kw), (sh, sw), (top, left), (dh, dw) = geometry
@@ -31,7 +31,7 @@ def gather(first: int, last: int, x: Any, geometry: Geometry, columns: Any) -> N
                         columns[n, c, a, b, r, q] = x[n, c, i, j] if inside else 0
 
 
-@njit(nogil=True, cache=True, fastmath=False)
+@kernel
 def scatter(first: int, last: int, columns: Any, geometry: Geometry, x: Any) -> None:
     """x[n, c, i, j] = sum of the columns gathered from there, in the order (kh, kw, r, c), for the planes first..last-1."""
     (kh, kw), (sh, sw), (top, left), (dh, dw) = geometry

@@ -24,3 +24,16 @@ def matmul(a: Array, b: Array) -> Array:
         image = Strided(right.span, right.start, (0, right.strides[0], 0, right.strides[1]))
         product(plan, 1, left, image, source, None, False, y)
     return y
+
+
+def linear(x: Array, w: Array, b: Array | None) -> Array:
+    """y[n, o] = b[o] + sum over i of w[o, i] * x[n, i]: the product w x^T, stored transposed."""
+    (batch, inputs), outputs = x.shape, w.shape[0]
+    y = np.empty((batch, outputs), x.dtype)
+    if y.size:
+        left, right = strided(w), strided(x)
+        source, plan = _plan.matmul((outputs, inputs, batch), left.strides, x.itemsize)
+        plan = plan._replace(out=(0, 1, 0, outputs))
+        image = Strided(right.span, right.start, (0, right.strides[1], 0, right.strides[0]))
+        product(plan, 1, left, image, source, b, False, y)
+    return y

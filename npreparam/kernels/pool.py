@@ -5,25 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from npreparam._shapes import Pair, Window
 from npreparam.kernels import _threads
+from npreparam.kernels._compile import kernel
 
 Array = NDArray[Any]
 Geometry = tuple[Pair, Pair, Pair]  # kernel, stride, (top, left)
 SMALL = 50_000  # elements below which waking a second thread costs more than it saves
 
 
-@njit(nogil=True, cache=True, fastmath=False)
+@kernel
 def span(r: int, size: int, kernel: int, stride: int, before: int) -> tuple[int, int]:
     """First and one past the last input element under window r of one axis, the padding left out."""
     begin = r * stride - before
     return max(0, begin), min(size, begin + kernel)
 
 
-@njit(nogil=True, cache=True, fastmath=False)
+@kernel
 def average_planes(first: int, last: int, x: Any, geometry: Geometry, counted: bool, y: Any) -> None:
     """y = sum under the window / its size (padding counted or not), for the planes first..last-1 of x (planes, H, W)."""
     (kh, kw), (sh, sw), (top, left) = geometry
@@ -40,7 +40,7 @@ def average_planes(first: int, last: int, x: Any, geometry: Geometry, counted: b
                 y[plane, r, c] = total / (size if counted else np.float64((i1 - i0) * (j1 - j0)))
 
 
-@njit(nogil=True, cache=True, fastmath=False)
+@kernel
 def spread_planes(first: int, last: int, gy: Any, geometry: Geometry, counted: bool, gx: Any) -> None:
     """The adjoint of `average_planes`: every cotangent divided, in float64, among the elements under its window; added in window order."""
     (kh, kw), (sh, sw), (top, left) = geometry
@@ -56,7 +56,7 @@ def spread_planes(first: int, last: int, gy: Any, geometry: Geometry, counted: b
                         gx[plane, i, j] += share
 
 
-@njit(nogil=True, cache=True, fastmath=False)
+@kernel
 def find_maxima(first: int, last: int, x: Any, geometry: Geometry, places: Any) -> None:
     """places = flat index in its plane of the largest element under each window: the first of equals, a NaN before all."""
     (kh, kw), (sh, sw), (top, left) = geometry
@@ -75,7 +75,7 @@ def find_maxima(first: int, last: int, x: Any, geometry: Geometry, places: Any) 
                 places[plane, r, c] = place
 
 
-@njit(nogil=True, cache=True, fastmath=False)
+@kernel
 def scatter_planes(first: int, last: int, gy: Any, places: Any, gx: Any) -> None:
     """gx[plane, places] += gy, in the order of the windows."""
     for plane in range(first, last):

@@ -7,7 +7,7 @@ Python numbers take the dtype of the arrays beside them.
 from __future__ import annotations
 
 import numbers
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,9 +41,12 @@ def as_dense(value: Any, name: str) -> Array:
     return np.require(as_array(value, name), requirements=["C", "A"])
 
 
-def same_dtype(**arrays: Any) -> list[Array | None]:
-    """The arguments as float arrays of one dtype; None stays None and Python numbers adapt to the arrays beside them."""
-    values: dict[str, Any] = {name: value if value is None or is_number(value) else as_array(value, name) for name, value in arrays.items()}
+def same_dtype(*, optional: Sequence[str] = (), **arrays: Any) -> list[Any]:
+    """The arguments as float arrays of one dtype; None stays None where optional, and Python numbers adapt to the arrays beside them."""
+    values: dict[str, Any] = {}
+    for name, value in arrays.items():
+        absent = value is None and name in optional
+        values[name] = value if absent or is_number(value) else as_array(value, name)
     dtypes = {name: value.dtype for name, value in values.items() if isinstance(value, np.ndarray)}
     if len(set(dtypes.values())) > 1:
         told = ", ".join(f"`{name}` {dtype}" for name, dtype in dtypes.items())
@@ -79,3 +82,8 @@ def shape_of(value: Any, name: str, rank: int, meaning: str) -> tuple[int, ...]:
     array = value if hasattr(type(value), "__npreparam_apply__") else as_array(value, name)
     check_rank(array, name, rank, meaning)
     return array.shape
+
+
+def check_shape_of(value: Any, name: str, shape: tuple[int, ...], meaning: str) -> None:
+    """`check_shape` of an array, or of anything that stands for one on the tape."""
+    check_shape(value if hasattr(type(value), "__npreparam_apply__") else as_array(value, name), name, shape, meaning)

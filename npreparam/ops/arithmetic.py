@@ -19,7 +19,7 @@ quiet = np.errstate(all="ignore")  # a decorator: the special values tell enough
 
 
 def _pair(x: Array, y: Array) -> tuple[Array, Array]:
-    x, y = same_dtype(x=x, y=y)  # type: ignore[assignment]
+    x, y = same_dtype(x=x, y=y)
     try:
         np.broadcast_shapes(x.shape, y.shape)
     except ValueError:

@@ -91,7 +91,7 @@ def batch_norm_train(x: Array, gamma: Array, beta: Array, eps: float = 1e-5) -> 
     >>> batch_norm_train(np.array([[1.0], [3.0]]), np.ones(1), np.zeros(1), eps=0.0)[0].ravel()
     array([-1.,  1.])
     """
-    x, gamma, beta = same_dtype(x=x, gamma=gamma, beta=beta)  # type: ignore[assignment]
+    x, gamma, beta = same_dtype(x=x, gamma=gamma, beta=beta)
     _check(x, eps, gamma=gamma, beta=beta)
     _check_trainable(x)
     mean, var = kernels.batch_norm.statistics(x)
@@ -107,7 +107,7 @@ def batch_norm_eval(x: Array, gamma: Array, beta: Array, mean: Array, var: Array
     >>> batch_norm_eval(np.array([[3.0]]), np.ones(1), np.zeros(1), np.ones(1), np.array([4.0]), eps=0.0)
     array([[1.]])
     """
-    x, gamma, beta, mean, var = same_dtype(x=x, gamma=gamma, beta=beta, running_mean=mean, running_var=var)  # type: ignore[assignment]
+    x, gamma, beta, mean, var = same_dtype(x=x, gamma=gamma, beta=beta, running_mean=mean, running_var=var)
     _check(x, eps, gamma=gamma, beta=beta, running_mean=mean, running_var=var)
     return kernels.batch_norm.normalize(x, gamma, beta, mean, var, eps)
 
@@ -122,7 +122,7 @@ def batch_norm_train_grad(gy: Array, x: Array, gamma: Array, eps: float = 1e-5) 
     >>> batch_norm_train_grad(np.array([[1.0], [3.0]]), np.array([[1.0], [3.0]]), np.ones(1), eps=0.0)[1:]
     (array([2.]), array([4.]))
     """
-    gy, x, gamma = same_dtype(gy=gy, x=x, gamma=gamma)  # type: ignore[assignment]
+    gy, x, gamma = same_dtype(gy=gy, x=x, gamma=gamma)
     _check(x, eps, gamma=gamma)
     check_shape(as_array(gy, "gy"), "gy", x.shape, "that of `x`")
     _check_trainable(x)

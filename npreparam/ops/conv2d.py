@@ -9,16 +9,15 @@ Each of the three is linear in both arguments, and the gradients of each are the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from npreparam import kernels
 from npreparam._errors import ArgumentError, ShapeError
-from npreparam._shapes import Padding, Size2, Window, as_int, as_pair
+from npreparam._shapes import LIMIT, Padding, Size2, Window, as_int, as_pair
 from npreparam.ops._primitive import gradient, primitive
-from npreparam.ops._validate import Array, check_rank, check_shape, same_dtype, shape_of
+from npreparam.ops._validate import Array, check_rank, check_shape, check_shape_of, same_dtype, shape_of
 from npreparam.ops.arithmetic import add
 from npreparam.ops.shape import reshape
 from npreparam.ops.shape import sum as sum_over
@@ -36,11 +35,18 @@ def _window(w_shape: Sequence[int], size: tuple[int, int], geometry: Sequence[An
     return window
 
 
-def _check_channels(channels: int, name: str, w: Array, groups: int) -> None:
+def _check_memory(channels: int, size: tuple[int, ...], window: Window) -> None:
+    """Padded images are stored, so a padding that no memory could hold is refused before its size overflows."""
+    elements = channels * math.prod(length + sum(sides) for length, sides in zip(size, window.padding, strict=True))
+    if elements >= LIMIT // 8:
+        raise ArgumentError(f"`padding` (={window.padding!r}) makes an image of {elements} elements, which no memory holds; use less padding")
+
+
+def _check_channels(channels: int, name: str, w_shape: Sequence[int], groups: int) -> None:
     if channels % groups:
         raise ShapeError(f"`in_channels` (={channels}, axis 1 of `{name}`) must be divisible by `groups` (={groups})")
-    if w.shape[1] * groups != channels:
-        raise ShapeError(f"`in_channels` (={channels}, axis 1 of `{name}`) must be axis 1 of `w` (={w.shape[1]}) times `groups` (={groups})")
+    if w_shape[1] * groups != channels:
+        raise ShapeError(f"`in_channels` (={channels}, axis 1 of `{name}`) must be axis 1 of `w` (={w_shape[1]}) times `groups` (={groups})")
 
 
 def _check_bias(b: Array | None, channels: int) -> None:
@@ -49,10 +55,10 @@ def _check_bias(b: Array | None, channels: int) -> None:
 
 
 def _as_shape(shape: Sequence[int], name: str, meaning: str) -> tuple[int, int, int, int]:
-    values = tuple(as_int(length, name, 0) for length in shape)
-    if len(values) != 4:
-        raise ShapeError(f"`{name}` (={tuple(shape)!r}) must have 4 entries: {meaning}")
-    return values  # type: ignore[return-value]
+    if not isinstance(shape, Sequence) or len(shape) != 4:
+        raise ShapeError(f"`{name}` (={shape!r}) must have 4 entries: {meaning}")
+    n, channels, height, width = (as_int(length, name, 0) for length in shape)
+    return n, channels, height, width
 
 
 @primitive
@@ -74,6 +80,7 @@ def conv2d(x: Array, w: Array, b: Array | None = None, stride: Size2 = 1, paddin
     Source: Dumoulin and Visin, A guide to convolution arithmetic for deep learning, arXiv 1603.07285, section 2; bound: Jeannerod and Rump,
     SIAM J. Matrix Anal. Appl. 34(2), 2013.
 
+    >>> import numpy as np
     >>> x = np.arange(9.0).reshape(1, 1, 3, 3)
     >>> conv2d(x, np.ones((1, 1, 2, 2)), np.array([0.5]))
     array([[[[ 8.5, 12.5],
@@ -88,6 +95,7 @@ def conv2d_relu(x: Array, w: Array, b: Array | None = None, stride: Size2 = 1, p
 
     y = max(0, conv2d(x, w, b, ...)) elementwise; shapes, dtypes, rounding and errors are those of `conv2d`; a NaN stays a NaN.
 
+    >>> import numpy as np
     >>> conv2d_relu(np.array([[[[-1.0, 2.0]]]]), np.ones((1, 1, 1, 1)))
     array([[[[0., 2.]]]])
     """
@@ -95,13 +103,14 @@ def conv2d_relu(x: Array, w: Array, b: Array | None = None, stride: Size2 = 1, p
 
 
 def _forward(x: Array, w: Array, b: Array | None, geometry: Sequence[Any], relu: bool) -> Array:
-    x, w, b = same_dtype(x=x, w=w, b=b)  # type: ignore[assignment]
+    x, w, b = same_dtype(x=x, w=w, b=b, optional=("b",))
     check_rank(x, "x", 4, NCHW)
     check_rank(w, "w", 4, OIHW)
     window = _window(w.shape, x.shape[2:], geometry)
-    _check_channels(x.shape[1], "x", w, window.groups)
+    _check_channels(x.shape[1], "x", w.shape, window.groups)
     _check_bias(b, w.shape[0])
     window.checked_output_size(x.shape[2:])
+    _check_memory(x.shape[1], x.shape[2:], window)
     return kernels.conv2d.conv2d(x, w, b, window, relu)
 
 
@@ -120,20 +129,22 @@ def conv2d_input_grad(gy: Array, w: Array, input_shape: Sequence[int], stride: S
 
     Source: Dumoulin and Visin, arXiv 1603.07285, section 4.
 
+    >>> import numpy as np
     >>> conv2d_input_grad(np.ones((1, 1, 2, 2)), np.ones((1, 1, 2, 2)), (1, 1, 3, 3))
     array([[[[1., 2., 1.],
              [2., 4., 2.],
              [1., 2., 1.]]]])
     """
-    gy, w = same_dtype(gy=gy, w=w)  # type: ignore[assignment]
+    gy, w = same_dtype(gy=gy, w=w)
     check_rank(gy, "gy", 4, NCHW)
     check_rank(w, "w", 4, OIHW)
     n, channels, height, width = _as_shape(input_shape, "input_shape", NCHW)
     window = _window(w.shape, (height, width), (stride, padding, dilation, groups))
-    _check_channels(channels, "input_shape", w, window.groups)
+    _check_channels(channels, "input_shape", w.shape, window.groups)
     out = window.checked_output_size((height, width))
+    _check_memory(channels, (height, width), window)
     check_shape(gy, "gy", (n, w.shape[0], *out), f"the output shape of a convolution of `input_shape` (={tuple(input_shape)})")
-    return kernels.conv2d.conv2d_input_grad(gy, w, None, (height, width), window)
+    return kernels.conv2d.conv2d_input_grad(gy, w, (height, width), window)
 
 
 @primitive
@@ -145,21 +156,24 @@ def conv2d_weight_grad(gy: Array, x: Array, weight_shape: Sequence[int], stride:
 
     gy is (N, O, output height, output width), x NCHW, `weight_shape` OIHW; the result has that shape.
 
-    Rounding: each element is one chain of fused multiply-adds in the order (n, r, c), whatever the number of threads.
+    Rounding: each image's pixels, in the order (r, c), are cut into pieces of 256; each piece is one chain of fused multiply-adds and the pieces
+    are added in the order (n, piece), whatever the number of threads; |error| <= n*u*sum|gy||x| for n pixels in all, barring underflow.
 
     Raises as `conv2d`, and ShapeError where gy is not the output of a convolution of x with weights of `weight_shape`.
 
+    >>> import numpy as np
     >>> conv2d_weight_grad(np.ones((1, 1, 2, 2)), np.arange(9.0).reshape(1, 1, 3, 3), (1, 1, 2, 2))
     array([[[[ 8., 12.],
              [20., 24.]]]])
     """
-    gy, x = same_dtype(gy=gy, x=x)  # type: ignore[assignment]
+    gy, x = same_dtype(gy=gy, x=x)
     check_rank(gy, "gy", 4, NCHW)
     check_rank(x, "x", 4, NCHW)
     shape = _as_shape(weight_shape, "weight_shape", OIHW)
     window = _window(shape, x.shape[2:], (stride, padding, dilation, groups))
-    _check_channels(x.shape[1], "x", np.empty(shape[:2]), window.groups)
+    _check_channels(x.shape[1], "x", shape, window.groups)
     out = window.checked_output_size(x.shape[2:])
+    _check_memory(x.shape[1], x.shape[2:], window)
     check_shape(gy, "gy", (x.shape[0], shape[0], *out), f"the output shape of a convolution of `x` with weights of shape {shape}")
     return kernels.conv2d.conv2d_weight_grad(gy, x, window)
 
@@ -192,6 +206,7 @@ def conv_transpose2d(x: Array, w: Array, b: Array | None = None, stride: Size2 =
 
     Source: Dumoulin and Visin, arXiv 1603.07285, section 4.
 
+    >>> import numpy as np
     >>> conv_transpose2d(np.ones((1, 1, 2, 2)), np.ones((1, 1, 1, 1)), stride=2)
     array([[[[1., 0., 1.],
              [0., 0., 0.],
@@ -211,8 +226,9 @@ def conv_transpose2d(x: Array, w: Array, b: Array | None = None, stride: Size2 =
     if min(size) < 1 or min(x_shape[2:]) < 1:
         raise ShapeError(f"the output would be empty: (height, width) {size} for an input of {tuple(x_shape[2:])}; use less padding")
     channels = w_shape[1] * window.groups
+    if b is not None:
+        check_shape_of(b, "b", (channels,), "one value for each output channel")
     y = conv2d_input_grad(x, w, (x_shape[0], channels, *size), stride, padding, dilation, groups)
     if b is None:
         return y
-    check_shape(b, "b", (channels,), "one value for each output channel")
     return add(y, reshape(b, (1, channels, 1, 1)))

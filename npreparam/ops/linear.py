@@ -5,8 +5,8 @@ from __future__ import annotations
 from npreparam import kernels
 from npreparam._errors import ShapeError
 from npreparam.ops._primitive import gradient, primitive
-from npreparam.ops._validate import Array, check_rank, check_shape, same_dtype, shape_of
-from npreparam.ops.arithmetic import add
+from npreparam.ops._validate import Array, check_rank, check_shape, same_dtype
+from npreparam.ops.shape import sum as sum_over
 from npreparam.ops.shape import transpose
 
 
@@ -28,7 +28,7 @@ def matmul(a: Array, b: Array) -> Array:
     >>> matmul(np.array([[1.0, 2.0]]), np.array([[3.0], [4.0]]))
     array([[11.]])
     """
-    a, b = same_dtype(a=a, b=b)  # type: ignore[assignment]
+    a, b = same_dtype(a=a, b=b)
     check_rank(a, "a", 2, "(rows, inner)")
     check_rank(b, "b", 2, "(inner, columns)")
     if a.shape[1] != b.shape[0]:
@@ -40,28 +40,35 @@ gradient(matmul, "a", lambda g, y, a: matmul(g, transpose(a.b)))
 gradient(matmul, "b", lambda g, y, a: matmul(transpose(a.a), g))
 
 
+@primitive
 def linear(x: Array, w: Array, b: Array | None = None) -> Array:
     """Linear layer: every row of x times the transposed weights, plus a bias.
 
     y[n, o] = b[o] + sum over i of x[n, i] * w[o, i]
 
-    x is (N, I), w (O, I), b (O,); float32 or float64, all the same.
+    x is (N, I), w (O, I), b (O,); float32 or float64, all the same; the result is C-contiguous.
 
-    Rounding: as `matmul`, and one more for the bias.
+    Rounding: each element is one chain of fused multiply-adds in the order of i begun from b[o]; |error| <= (I+1)*u*(|b| + sum|x||w|) barring
+    underflow.
 
     Raises ShapeError (rank, channels), DTypeError.
+
+    Source of the bound: Jeannerod and Rump, SIAM J. Matrix Anal. Appl. 34(2), 2013.
 
     >>> import numpy as np
     >>> linear(np.array([[1.0, 2.0]]), np.array([[3.0, 4.0]]), np.array([0.5]))
     array([[11.5]])
     """
-    x_shape = shape_of(x, "x", 2, "(batch, input channels)")
-    w_shape = shape_of(w, "w", 2, "(output channels, input channels)")
-    if x_shape[1] != w_shape[1]:
-        raise ShapeError(f"`in_features` (={x_shape[1]}, axis 1 of `x`) must be axis 1 of `w` (={w_shape[1]})")
-    y = matmul(x, transpose(w))
-    if b is None:
-        return y
-    shape_of(b, "b", 1, "(output channels,)")
-    check_shape(b, "b", (w_shape[0],), "one value for each output channel")
-    return add(y, b)
+    x, w, b = same_dtype(x=x, w=w, b=b, optional=("b",))
+    check_rank(x, "x", 2, "(batch, input channels)")
+    check_rank(w, "w", 2, "(output channels, input channels)")
+    if x.shape[1] != w.shape[1]:
+        raise ShapeError(f"`in_features` (={x.shape[1]}, axis 1 of `x`) must be axis 1 of `w` (={w.shape[1]})")
+    if b is not None:
+        check_shape(b, "b", (w.shape[0],), "one value for each output channel")
+    return kernels.matmul.linear(x, w, b)
+
+
+gradient(linear, "x", lambda g, y, a: matmul(g, a.w))
+gradient(linear, "w", lambda g, y, a: matmul(transpose(g), a.x))
+gradient(linear, "b", lambda g, y, a: sum_over(g, axis=0))

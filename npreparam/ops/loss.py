@@ -120,7 +120,7 @@ def bce_with_logits(logits: Array, targets: Array) -> Array:
     >>> bce_with_logits(np.zeros(1), np.ones(1))    # 784 of them: 784 ln 2, the loss of an untrained decoder
     array([0.69314718])
     """
-    logits, targets = same_dtype(logits=logits, targets=targets)  # type: ignore[assignment]
+    logits, targets = same_dtype(logits=logits, targets=targets)
     check_shape(targets, "targets", logits.shape, "that of `logits`")
     logits = as_dense(logits, "logits")
     return logits * np.where(logits > 0, 1 - targets, -targets) + np.log1p(np.exp(-np.abs(logits)))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from npreparam import kernels
-from npreparam._errors import ArgumentError, ShapeError
+from npreparam._errors import ShapeError
 from npreparam._shapes import Padding, Size2, Window, as_int
 from npreparam.ops._primitive import gradient, primitive
 from npreparam.ops._validate import Array, as_array, check_rank, check_shape, same_dtype, shape_of
@@ -17,13 +17,8 @@ from npreparam.ops.shape import reshape
 NCHW = "(batch, channels, height, width)"
 
 
-LIMIT = 2**60  # on kernel, stride and padding: positions are 64-bit integers
-
-
 def _window(shape: Sequence[int], kernel: Size2, stride: Size2 | None, padding: Padding) -> Window:
     window = Window.of(kernel, kernel if stride is None else stride, padding, size=(shape[2], shape[3]))
-    if max(*window.kernel, *window.stride) >= LIMIT:
-        raise ArgumentError(f"`kernel` (={kernel!r}) and `stride` (={stride!r}) must be below 2**60, so that positions fit in 64 bits")
     for sides, length in zip(window.padding, window.kernel, strict=True):
         if max(sides) >= length:
             raise ShapeError(f"`padding` (={padding!r}) must be smaller than `kernel` (={kernel!r}) on every side, "
@@ -112,7 +107,7 @@ def max_pool2d_grad(gy: Array, x: Any, kernel: Size2, stride: Size2 | None = Non
     array([[[[0., 0.],
              [0., 1.]]]])
     """
-    gy, x = same_dtype(gy=gy, x=x)  # type: ignore[assignment]
+    gy, x = same_dtype(gy=gy, x=x)
     check_rank(x, "x", 4, NCHW)
     places = kernels.pool.maxima(x, _window(x.shape, kernel, stride, padding))
     check_shape(gy, "gy", places.shape, "the output shape of the pooling")
@@ -126,7 +121,7 @@ def take_maxima(x: Array, chosen_by: Any, kernel: Size2, stride: Size2 | None = 
     >>> take_maxima(np.array([[[[5.0, 6.0]]]]), np.array([[[[2.0, 1.0]]]]), (1, 2))
     array([[[[5.]]]])
     """
-    x, chosen_by = same_dtype(x=x, chosen_by=chosen_by)  # type: ignore[assignment]
+    x, chosen_by = same_dtype(x=x, chosen_by=chosen_by)
     check_rank(x, "x", 4, NCHW)
     check_shape(chosen_by, "chosen_by", x.shape, "that of `x`")
     return kernels.pool.take(x, kernels.pool.maxima(chosen_by, _window(x.shape, kernel, stride, padding)))

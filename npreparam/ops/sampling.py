@@ -32,7 +32,7 @@ def normal_rsample(mu: Array, sigma: Array, eps: Array) -> Array:
     >>> normal_rsample(np.array([1.0]), np.array([2.0]), np.array([-0.5]))
     array([0.])
     """
-    mu, sigma, eps = same_dtype(mu=mu, sigma=sigma, eps=eps)  # type: ignore[assignment]
+    mu, sigma, eps = same_dtype(mu=mu, sigma=sigma, eps=eps)
     try:
         shape = np.broadcast_shapes(mu.shape, sigma.shape)
     except ValueError:

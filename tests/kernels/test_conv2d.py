@@ -54,12 +54,12 @@ def test_thread_count_changes_no_bit(case, dtype, monkeypatch):
             assert_same_bits(got, want)
 
 
-def run_on_all_threads(kernel, *args, small=False):
+def run_on_all_threads(kernel, counters, release, *args, small=False):
     """`run_together` without its exemption for small work, so that small arrays are shared out too."""
-    others = [threading.Thread(target=kernel, args=args) for _ in range(get_num_threads() - 1)]
+    others = [threading.Thread(target=kernel, args=(counters, *args)) for _ in range(get_num_threads() - 1)]
     for other in others:
         other.start()
-    kernel(*args)
+    kernel(counters, *args)
     for other in others:
         other.join()
 

@@ -8,6 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from npreparam import ArgumentError, DTypeError, ShapeError, Window, exact, ops
+from npreparam.kernels import _plain
 from npreparam.tape import check_grads
 from tests import naive
 from tests.tolerances import assert_same_bits, assert_within, dot_bound
@@ -48,7 +49,7 @@ def test_every_small_axis_geometry_equals_the_definition(dtype):
 
 def assert_equal(actual, expected):
     assert actual.shape == expected.shape
-    assert (actual == expected).all()
+    assert np.array_equal(actual, expected, equal_nan=True)
 
 
 @pytest.mark.interpreted
@@ -61,7 +62,7 @@ def test_small_geometries_equal_exact(channels, outputs, groups, dtype):
     x, w, b = integers(rng, (1, channels, 4, 4), dtype), integers(rng, (outputs, channels // groups, 3, 2), dtype), integers(rng, (outputs,), dtype)
     y = ops.conv2d(x, w, b, *geometry)
     assert_equal(y, exact.conv2d(x, w, b, *geometry))
-    gy = integers(rng, y.shape, dtype)
+    gy = integers(rng, y.shape, x.dtype)
     assert_equal(ops.conv2d_input_grad(gy, w, x.shape, *geometry), exact.conv2d_input_grad(gy, w, x.shape, *geometry))
     assert_equal(ops.conv2d_weight_grad(gy, x, w.shape, *geometry), exact.conv2d_weight_grad(gy, x, w.shape, *geometry))
 
@@ -145,7 +146,7 @@ def test_bilinear_identities_hold_exactly_on_integers(case, seed, dtype):
     rng = np.random.default_rng(seed)
     x, w = integers(rng, x_shape, dtype), integers(rng, w_shape, dtype)
     y = ops.conv2d(x, w, None, *geometry)
-    gy = integers(rng, y.shape, dtype)
+    gy = integers(rng, y.shape, x.dtype)
     inner = [np.sum(u.astype(np.int64) * v.astype(np.int64)) for u, v in
              ((gy, y), (ops.conv2d_input_grad(gy, w, x_shape, *geometry), x), (ops.conv2d_weight_grad(gy, x, w_shape, *geometry), w))]
     assert inner[0] == inner[1] == inner[2]
@@ -252,6 +253,12 @@ def nothing(*shape, dtype=np.float64):
     (lambda: ops.conv2d_input_grad(nothing(1, 1, 2, 2), nothing(1, 1, 2, 2), (1, 1, 4, 4)), ShapeError, r"must have shape \(1, 1, 3, 3\)"),
     (lambda: ops.conv2d_input_grad(nothing(1, 1, 2, 2), nothing(1, 1, 2, 2), (1, 4, 4)), ShapeError, "must have 4 entries"),
     (lambda: ops.conv2d_weight_grad(nothing(2, 1, 3, 3), nothing(1, 1, 4, 4), (1, 1, 2, 2)), ShapeError, r"must have shape \(1, 1, 3, 3\)"),
+    (lambda: ops.conv2d(None, nothing(1, 1, 1, 1)), DTypeError, r"`x` \(a NoneType\) must be a NumPy array"),
+    (lambda: ops.conv2d(nothing(1, 1, 4, 4), None), DTypeError, r"`w` \(a NoneType\) must be a NumPy array"),
+    (lambda: ops.conv2d(nothing(1, 1, 4, 4), nothing(1, 1, 3, 3), dilation=2**60), ArgumentError, "`dilation` leads to a length of"),
+    (lambda: ops.conv2d(nothing(1, 1, 4, 4), nothing(1, 1, 3, 3), padding=2**30), ArgumentError, r"`padding` .* which no memory holds"),
+    (lambda: ops.conv2d_input_grad(nothing(1, 1, 2, 2), nothing(1, 1, 2, 2), 5), ShapeError, r"`input_shape` \(=5\) must have 4 entries"),
+    (lambda: ops.conv_transpose2d(nothing(1, 1, 3, 3), nothing(1, 1, 1, 1), [1.0]), DTypeError, r"`b` \(a list\) must be a NumPy array"),
     (lambda: ops.conv_transpose2d(nothing(1, 2, 3, 3), nothing(3, 1, 1, 1)), ShapeError, r"`in_channels` \(=2.*axis 0 of `w` \(=3\)"),
     (lambda: ops.conv_transpose2d(nothing(1, 1, 3, 3), nothing(1, 1, 1, 1), output_padding=1), ArgumentError, "smaller than `stride`"),
     (lambda: ops.conv_transpose2d(nothing(1, 1, 3, 3), nothing(1, 1, 1, 1), padding="VALID"), ArgumentError, "must be numbers"),
@@ -259,6 +266,59 @@ def nothing(*shape, dtype=np.float64):
 def test_bad_calls(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+SPECIALS = [np.inf, -np.inf, np.nan]
+
+
+@pytest.mark.interpreted
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("at", [(0, 0), (0, 2), (1, 1), (2, 0), (2, 2)])
+@pytest.mark.parametrize("geometry", [((1, 1), ((1, 1), (1, 1)), (1, 1), 1), ((2, 2), ((2, 0), (0, 3)), (1, 1), 1),
+                                      ((1, 3), ((0, 2), (2, 2)), (2, 1), 1), ((3, 1), ((0, 0), (0, 0)), (1, 2), 1)])
+def test_infinite_factors_do_not_meet_the_padding(geometry, at, dtype):
+    """The definition has no term outside the image: 0*inf there would turn the whole border into NaN."""
+    rng = np.random.default_rng(5)
+    for special in SPECIALS:
+        x, w = integers(rng, (2, 2, 7, 8), dtype), integers(rng, (2, 2, 3, 3), dtype)
+        w[1, 0][at] = special
+        with np.errstate(invalid="ignore"):
+            check_specials(x, w, rng, special, at, geometry)
+
+
+def check_specials(x, w, rng, special, at, geometry):
+    y = naive.conv2d(x, w, None, *geometry)
+    assert_equal(ops.conv2d(x, w, None, *geometry), y)
+    assert_equal(ops.conv2d_relu(x, w, None, *geometry), np.maximum(y, 0))
+    gy = integers(rng, y.shape, x.dtype)
+    assert_equal(ops.conv2d_input_grad(gy, w, x.shape, *geometry), naive.conv2d_input_grad(gy, w, x.shape, *geometry))
+    gy[1, 0].flat[at[0] * (gy[1, 0].size - 1) // 2] = special
+    assert_equal(ops.conv2d_weight_grad(gy, x, w.shape, *geometry), naive.conv2d_weight_grad(gy, x, w.shape, *geometry))
+
+
+def test_the_plain_route_gives_the_bits_of_the_fast_one():
+    rng = np.random.default_rng(6)
+    for groups in (1, 2):
+        x, w = rng.standard_normal((2, 4, 19, 21)).astype(np.float32), rng.standard_normal((6, 4 // groups, 3, 2)).astype(np.float32)
+        geometry = ((2, 1), ((1, 0), (1, 2)), (1, 2), groups)
+        window, b = Window.of((3, 2), *geometry), rng.standard_normal(6).astype(np.float32)
+        y = ops.conv2d(x, w, b, *geometry)
+        got = np.empty_like(y)
+        _plain.conv2d(x, w, b, window, False, got)
+        assert_same_bits(got, y)
+        gx, gw = np.empty_like(x), np.empty_like(w)
+        _plain.conv2d_input_grad(y, w, window, gx)
+        _plain.conv2d_weight_grad(y, x, window, gw)
+        assert_same_bits(gx, ops.conv2d_input_grad(y, w, x.shape, *geometry))
+        assert_same_bits(gw, ops.conv2d_weight_grad(y, x, w.shape, *geometry))
+
+
+def test_strides_far_beyond_the_kernel_cost_no_more_than_the_taps():
+    """A stride of s has s*s phases, of which only those that meet a tap are worked on."""
+    x, w = np.ones((1, 2, 1, 3_000_001)), np.array([[[[2.0, 3.0]], [[5.0, 7.0]]]])
+    gx = ops.conv2d_input_grad(np.ones((1, 1, 1, 3)), w, x.shape, stride=(10**6, 10**6))
+    assert gx.sum() == 3 * 17
+    assert gx[0, 1, 0, 10**6] == 5
 
 
 @pytest.mark.parametrize("fault", ["flip", "shift", "drop", "ulp"])

@@ -32,6 +32,16 @@ def test_products_within_the_bound_and_rows_alone_the_same(m, k, n, seed, dtype)
     assert_same_bits(ops.matmul(np.asfortranarray(a), b[:, ::-1])[:, ::-1].copy(), y)
 
 
+@given(st.integers(0, 40), st.integers(1, 30), st.integers(1, 40), st.integers(0, 2**32), st.sampled_from([np.float32, np.float64]))
+def test_linear_is_a_pointwise_convolution_bit_for_bit(batch, inputs, outputs, seed, dtype):
+    rng = np.random.default_rng(seed)
+    x, w, b = (rng.standard_normal(shape).astype(dtype) for shape in ((batch, inputs), (outputs, inputs), (outputs,)))
+    y = ops.linear(x, w, b)
+    assert_same_bits(y, ops.conv2d(x[:, :, None, None], w[:, :, None, None], b)[:, :, 0, 0])
+    assert_same_bits(ops.linear(x[:1], w, b), y[:1])
+    assert_same_bits(ops.linear(np.asfortranarray(x), w[::-1], b[::-1].copy())[:, ::-1].copy(), y)
+
+
 def test_linear_is_the_product_with_the_transposed_weights():
     rng = np.random.default_rng(1)
     x, w, b = (integers(rng, s, np.float64) for s in ((3, 4), (2, 4), (2,)))

@@ -1,0 +1,127 @@
+"""The thread pool and its working memory: an error anywhere reaches the caller, nobody hangs, nothing is lent twice."""
+
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from npreparam import ArgumentError, ops
+from npreparam.kernels import _threads
+from npreparam.kernels._atomic import await_stage, close, draw, finish, new_counters
+from npreparam.kernels._scratch import KEPT_BYTES, scratch
+
+CHUNKS = 40
+FLOAT = np.dtype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def _four_threads(monkeypatch):
+    monkeypatch.setattr(_threads._pool, "size", 4)
+
+
+def failing(counters, raiser):
+    """A kernel in two stages; one thread, the caller or a helper, fails at its first chunk without reporting it as done."""
+    for stage in range(2):
+        while draw(counters, stage) < CHUNKS:
+            if threading.current_thread().name.startswith("npreparam") == (raiser == "helper"):
+                raise MemoryError(raiser)
+            time.sleep(0.001)  # leaves chunks for the others
+            finish(counters, stage)
+        await_stage(counters, stage, CHUNKS)
+
+
+@pytest.mark.parametrize("raiser", ["caller", "helper"])
+def test_an_error_of_any_thread_is_raised_and_nobody_hangs(raiser):
+    with pytest.raises(MemoryError, match=raiser):
+        _threads.run_together(failing, new_counters(2), close, raiser)
+    helpers = [thread for thread in threading.enumerate() if thread.name.startswith("npreparam")]
+    assert len(helpers) >= 3  # still alive, and at work again:
+    x = np.ones((2, 64, 40, 40), np.float32)
+    assert (ops.conv2d(x, np.ones((64, 64, 1, 1), np.float32)) == 64).all()
+
+
+def test_an_error_in_one_chunk_is_raised_after_the_others():
+    seen = []
+
+    def chunk(first, last):
+        seen.append(first)
+        if first == 0:
+            raise MemoryError("chunk")
+
+    with pytest.raises(MemoryError, match="chunk"):
+        _threads.run(chunk, 64)
+    assert len(seen) == 4 * _threads.CHUNKS_PER_THREAD
+
+
+def test_fewer_threads_than_asked_for_do_the_work_as_well(monkeypatch):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(_threads, "_pool", _threads._Pool())
+    monkeypatch.setattr(_threads._pool, "size", 4)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    x = np.ones((2, 64, 40, 40), np.float32)
+    assert (ops.conv2d(x, np.ones((64, 64, 1, 1), np.float32)) == 64).all()
+    assert _threads._pool.helpers == 0
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "", "\u00b2"])
+def test_a_bad_thread_count_in_the_environment_is_named(value, monkeypatch):
+    monkeypatch.setenv("NPREPARAM_NUM_THREADS", value)
+    with pytest.raises(ArgumentError, match=r"`NPREPARAM_NUM_THREADS` .* must be a positive integer"):
+        _threads._default_threads()
+
+
+def test_the_environment_sets_the_thread_count(monkeypatch):
+    monkeypatch.setenv("NPREPARAM_NUM_THREADS", "3")
+    assert _threads._default_threads() == 3
+
+
+def test_a_lent_buffer_is_lent_to_nobody_else():
+    with scratch(FLOAT, test=100) as (outer,), scratch(FLOAT, test=100) as (inner,):
+        assert not np.shares_memory(outer, inner)
+    with scratch(FLOAT, test=100) as (again,):
+        assert np.shares_memory(again, outer)  # and given back at the end
+        assert again.ctypes.data % 64 == 0
+
+
+def test_a_buffer_is_not_lent_again_after_an_error_nor_kept_when_large():
+    with pytest.raises(KeyboardInterrupt), scratch(FLOAT, failed=100) as (lost,):
+        raise KeyboardInterrupt
+    with scratch(FLOAT, failed=100) as (other,):
+        assert not np.shares_memory(other, lost)
+    with scratch(FLOAT, large=KEPT_BYTES) as (large,):
+        pass
+    with scratch(FLOAT, large=100) as (small,):
+        assert not np.shares_memory(small, large)
+
+
+COUNT_HITS = """
+import numpy as np
+from npreparam import ops
+from npreparam.kernels import pool
+ops.avg_pool2d(np.ones((1, 1, 2, 2)), 2)
+print(sum(pool.average_planes.stats.cache_hits.values()))
+"""
+
+
+def test_a_change_of_any_file_of_the_storey_discards_cached_kernels(tmp_path):
+    import shutil
+    from pathlib import Path
+
+    import npreparam
+
+    shutil.copytree(Path(npreparam.__file__).parent, tmp_path / "npreparam", ignore=shutil.ignore_patterns("__pycache__"))
+
+    def hits():
+        environment = {"PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PATH": ""}
+        run = subprocess.run([sys.executable, "-c", COUNT_HITS], env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
+        return int(run.stdout)
+
+    assert [hits(), hits()] == [0, 1]
+    with (tmp_path / "npreparam" / "_shapes.py").open("a") as shapes:
+        shapes.write("# a change\n")
+    assert [hits(), hits()] == [0, 1]
