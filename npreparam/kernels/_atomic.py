@@ -54,7 +54,7 @@ else:
     add, read = intrinsic(_add), intrinsic(_read)
 
 
-CLOSED = 2**62  # more than any stage has chunks
+CLOSED = 2**40  # more than any stage has chunks, and times the tasks of a chunk (below 2^22) still a 64-bit integer
 
 
 def new_counters(stages: int) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -22,12 +22,13 @@ from npreparam.kernels._memory import Strided
 from npreparam.kernels._plan import FIRST_TAP, HEIGHT, ORIGIN, PER_ROW, TAPS, TILES, WIDTH, Plan, Source, tile_width
 from npreparam.kernels._prepare import prepare
 from npreparam.kernels._scratch import scratch
-from npreparam.kernels._tile import single_tile, tile
+from npreparam.kernels._tile import single_tile, tile, unpacked_tile
 
 Array = NDArray[Any]
 SMALL_PRODUCT = 200_000  # multiply-adds below which waking a second thread costs more than it saves
 COPIED_AT_LEAST = 100_000  # elements in one call of a copying kernel
 COMPUTED_AT_LEAST = 3_000_000  # multiply-adds in one call of the product kernel
+UNPACKED_TILES = 32  # tiles over the same weights up to which packing them costs more than it saves
 PADDED_AT_ONCE = 4 * 2**20  # bytes of padded images that stay in the last-level cache between the copy and the product
 
 
@@ -55,7 +56,7 @@ class Operands(NamedTuple):
     """The memory of one product: its operands, the copies of them, and its result."""
 
     w: Strided
-    packed: Any  # weights in tiles
+    packed: Any  # weights in tiles; empty where they are read where they lie
     x: Strided
     source: Source
     padded: Any  # images in planes
@@ -79,7 +80,8 @@ def run_tiles(first: int, last: int, place: Block, problem: Any, plan: Plan, dat
     taps, rows, tile_rows = problem[TAPS], plan.rows, plan.tile_rows
     width = buffer.size // tile_rows
     block = place.group * -(-rows // tile_rows) + place.block
-    weights, begin = (block * plan.weight_offsets.size + problem[FIRST_TAP]) * tile_rows, block * tile_rows
+    packed, begin = (block * plan.weight_offsets.size + problem[FIRST_TAP]) * tile_rows, block * tile_rows
+    unpacked = data.w.start + problem[FIRST_TAP] + place.group * plan.weight_strides[0] + place.block * tile_rows * plan.weight_strides[1]
     x = place.image * plan.image + place.group * (plan.image // plan.groups)
     live = min(tile_rows, rows - place.block * tile_rows)
     base = (place.first_image + place.image) * plan.out[0] + (place.group * rows + place.block * tile_rows) * plan.out[1] + problem[ORIGIN]
@@ -93,11 +95,14 @@ def run_tiles(first: int, last: int, place: Block, problem: Any, plan: Plan, dat
             r, c = pixel // plan.row, pixel % plan.row
         whole = c + width <= columns and plan.out[3] == 1 and live == tile_rows
         target, at, step = (data.y, base + r * plan.out[2] + c, plan.out[1]) if whole else (buffer, 0, width)
-        if tile_rows == 1:
-            single_tile(data.packed, weights, data.padded, x + pixel, plan.offsets, problem[FIRST_TAP], taps, data.start, begin, data.floor,
+        if not data.packed.size:
+            unpacked_tile(data.w.span, unpacked, plan.weight_strides[1], live, data.padded, x + pixel, plan.offsets, problem[FIRST_TAP], taps,
+                          data.start, begin, data.floor, target, at, step)
+        elif tile_rows == 1:
+            single_tile(data.packed, packed, 0, 0, data.padded, x + pixel, plan.offsets, problem[FIRST_TAP], taps, data.start, begin, data.floor,
                         target, at, step)
         else:
-            tile(data.packed, weights, data.padded, x + pixel, plan.offsets, problem[FIRST_TAP], taps, data.start, begin, data.floor,
+            tile(data.packed, packed, 0, 0, data.padded, x + pixel, plan.offsets, problem[FIRST_TAP], taps, data.start, begin, data.floor,
                  target, at, step)
         if not whole:
             scatter(buffer, width, live, data.y, base, plan, r, c, (problem[HEIGHT], columns))
@@ -135,6 +140,7 @@ def work(counters: Any, images: int, at_once: int, plan: Plan, data: Operands) -
     buffer = np.empty(plan.tile_rows * width, data.y.dtype)  # before the first chunk is drawn: memory may run out
     packs = plan.groups * -(-plan.rows // plan.tile_rows)
     tiles = packs * plan.problems[:, TILES].sum()
+    packs = packs if data.packed.size else 0
     copy_grain = 1 + COPIED_AT_LEAST * (packs + at_once * data.source.channels) // (data.padded.size + data.packed.size)
     tile_grain = 1 + COMPUTED_AT_LEAST // max(1, plan.tile_rows * width * plan.weight_offsets.size)
     stage = 0
@@ -165,9 +171,11 @@ def product(plan: Plan, images: int, w: Strided, x: Strided, source: Source, sta
     begins = np.zeros((plan.groups, blocks * plan.tile_rows), dtype)
     if start is not None:
         begins[:, : plan.rows] = start.reshape(plan.groups, plan.rows)
+    tiles = int(plan.problems[:, TILES].sum())
     floor = dtype.type(0 if relu else -math.inf)
     counters = new_counters(2 * -(-images // at_once))
-    with scratch(dtype, weights=plan.groups * blocks * taps * plan.tile_rows, input=at_once * plan.image + width) as (packed, padded):
+    packed = 0 if plan.adjacent and images * tiles <= UNPACKED_TILES else max(1, plan.groups * blocks * taps * plan.tile_rows)
+    with scratch(dtype, weights=packed, input=at_once * plan.image + width) as (packed, padded):
         padded[at_once * plan.image :] = 0  # the last tile reads past the last pixel, into columns that are dropped
         operands = Operands(w, packed, x, source, padded, begins.reshape(-1), floor, y.reshape(-1))
         _threads.run_together(work, counters, close, images, at_once, plan, operands, small=y.size * taps < SMALL_PRODUCT)

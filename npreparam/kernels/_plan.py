@@ -48,6 +48,7 @@ class Plan(NamedTuple):
     offsets: Ints  # where tap k is, relative to its pixel
     weight_offsets: Ints  # where tap k is in the weights of its row
     weight_strides: tuple[int, int]  # between groups, between rows (output channels)
+    adjacent: bool  # the weights of one row lie side by side, in the order of the taps
     groups: int
     rows: int  # output channels per group
     tile_rows: int
@@ -196,5 +197,7 @@ def _plan(problems: list[list[int]], offsets: Any, weight_offsets: Any, weight_s
     table = np.array(problems, np.int64).reshape(-1, ORIGIN + 1)
     pixels = max(1, int(table[:, HEIGHT].max(initial=0)) * row)
     strip = max(1, STRIP_BYTES * pixels // max(1, image // groups * width))  # image/groups*width/pixels elements per tile
-    return Plan(table, np.ascontiguousarray(offsets, np.int64).ravel(), np.ascontiguousarray(weight_offsets, np.int64).ravel(),
-                weight_strides, groups, rows, tile_rows(rows), image, row, strip, out)
+    weight_offsets = np.ascontiguousarray(weight_offsets, np.int64).ravel()
+    adjacent = tile_rows(rows) > 1 and np.array_equal(weight_offsets, np.arange(weight_offsets.size))
+    return Plan(table, np.ascontiguousarray(offsets, np.int64).ravel(), weight_offsets, weight_strides, adjacent, groups, rows,
+                tile_rows(rows), image, row, strip, out)

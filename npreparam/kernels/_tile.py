@@ -76,17 +76,21 @@ class Emitter:
         return values
 
 
-def _make_tile(rows: int, vectors: int) -> Any:
-    def tile(typingctx, w, w0, x, x0, off, off0, taps, start, start0, floor, out, out0, ldo):  # type: ignore[no-untyped-def]
-        signature = types.void(w, types.intp, x, types.intp, off, types.intp, types.intp, start, types.intp, x.dtype, out, types.intp,
-                               types.intp)
+def _make_tile(rows: int, vectors: int, packed: bool = True) -> Any:
+    """A tile whose weights are packed [k][rows], or else lie in the caller's array: row i at min(i, live - 1)*ldw, taps side by side."""
+    def tile(typingctx, w, w0, ldw, live, x, x0, off, off0, taps, start, start0, floor, out, out0, ldo):  # type: ignore[no-untyped-def]
+        signature = types.void(w, types.intp, types.intp, types.intp, x, types.intp, off, types.intp, types.intp, start, types.intp, x.dtype,
+                               out, types.intp, types.intp)
 
         def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
             kind = signature.args
-            emit = Emitter(context, builder, kind[2])
-            weights, pixels, table, begin, result = (emit.pointer(kind[i], args[i], args[i + 1]) for i in (0, 2, 4, 7, 10))
-            taps, floor, ldo = args[6], args[9], args[12]
+            emit = Emitter(context, builder, kind[4])
+            weights, pixels, table, begin, result = (emit.pointer(kind[i], args[i], args[i + 1]) for i in (0, 4, 6, 9, 12))
+            (ldw, live), taps, floor, ldo = args[2:4], args[8], args[11], args[14]
             begins = [emit.splat(builder.load(emit.at(begin, i))) for i in range(rows)]
+            last = builder.sub(live, INT(1))
+            lines = [builder.select(builder.icmp_signed("<", INT(i), live), INT(i), last) for i in range(0 if packed else rows)]
+            lines = [emit.at(weights, builder.mul(ldw, line)) for line in lines]
 
             def body(k, sums):  # type: ignore[no-untyped-def]
                 here = emit.at(pixels, builder.load(emit.at(table, k)))
@@ -94,7 +98,7 @@ def _make_tile(rows: int, vectors: int) -> Any:
                 column = emit.at(weights, builder.mul(k, INT(rows)))
                 out = []
                 for i in range(rows):
-                    weight = emit.splat(builder.load(emit.at(column, i)))
+                    weight = emit.splat(builder.load(emit.at(column, i) if packed else emit.at(lines[i], k)))
                     out += [emit.fma(weight, xs[j], sums[i * vectors + j]) for j in range(vectors)]
                 return out
 
@@ -112,14 +116,15 @@ def _make_tile(rows: int, vectors: int) -> Any:
     return tile
 
 
-def _make_twin(rows: int, vectors: int) -> Any:
+def _make_twin(rows: int, vectors: int, packed: bool = True) -> Any:
     """The tile as plain loops, for NUMBA_DISABLE_JIT=1 and for reading."""
-    def tile(w, w0, x, x0, off, off0, taps, start, start0, floor, out, out0, ldo):  # type: ignore[no-untyped-def]
+    def tile(w, w0, ldw, live, x, x0, off, off0, taps, start, start0, floor, out, out0, ldo):  # type: ignore[no-untyped-def]
         for i in range(rows):
+            first, step = (w0 + i, rows) if packed else (w0 + min(i, live - 1) * ldw, 1)
             for j in range(vectors * _cpu.VECTOR_BYTES // x.itemsize):
                 total = start[start0 + i]
                 for k in range(taps):
-                    total = fma(w[w0 + k * rows + i], x[x0 + off[off0 + k] + j], total)
+                    total = fma(w[first + k * step], x[x0 + off[off0 + k] + j], total)
                 out[out0 + i * ldo + j] = floor if total <= floor else total
 
     return tile
@@ -208,12 +213,13 @@ def _copy_half_twin(source, at, step, target, to):  # type: ignore[no-untyped-de
 
 
 if config.DISABLE_JIT:
-    tile, single_tile = _make_twin(_cpu.ROWS, 1), _make_twin(1, _cpu.SINGLE_VECTORS)
+    tile, single_tile, unpacked_tile = _make_twin(_cpu.ROWS, 1), _make_twin(1, _cpu.SINGLE_VECTORS), _make_twin(_cpu.ROWS, 1, False)
     outer_tile = _make_outer_twin(_cpu.ROWS)
     copy_half, half_lanes = _copy_half_twin, _half_lanes_twin
     scalar_fma = fma
 else:
     tile, single_tile = intrinsic(_make_tile(_cpu.ROWS, 1)), intrinsic(_make_tile(1, _cpu.SINGLE_VECTORS))
+    unpacked_tile = intrinsic(_make_tile(_cpu.ROWS, 1, False))
     outer_tile = intrinsic(_make_outer_tile(_cpu.ROWS))
     copy_half, half_lanes = intrinsic(_copy_half), intrinsic(_half_lanes)
     scalar_fma = intrinsic(_fma)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from npreparam import Window, get_num_threads, ops, set_num_threads
-from npreparam.kernels import _plan, _threads
+from npreparam.kernels import _correlate, _plan, _threads
 from tests import naive
 from tests.tolerances import assert_same_bits
 
@@ -52,6 +52,17 @@ def test_thread_count_changes_no_bit(case, dtype, monkeypatch):
         set_num_threads(threads)
         for got, want in zip(all_three(*arguments), expected, strict=True):
             assert_same_bits(got, want)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("case", GEOMETRIES)
+def test_packed_and_unpacked_weights_give_the_same_bits(case, dtype, monkeypatch):
+    x, w, b, geometry = draw(np.random.default_rng(4), case, dtype)
+    monkeypatch.setattr(_correlate, "UNPACKED_TILES", 0)
+    packed, product = ops.conv2d(x, w, b, *geometry), ops.matmul(x[0, 0], x[0, 0].T)
+    monkeypatch.setattr(_correlate, "UNPACKED_TILES", 10**9)
+    assert_same_bits(ops.conv2d(x, w, b, *geometry), packed)
+    assert_same_bits(ops.matmul(x[0, 0], x[0, 0].T), product)
 
 
 def run_on_all_threads(kernel, counters, release, *args, small=False):

@@ -8,9 +8,10 @@ import time
 import numpy as np
 import pytest
 
-from npreparam import ArgumentError, ops
-from npreparam.kernels import _threads
+from npreparam import ArgumentError, Window, ops
+from npreparam.kernels import _correlate, _plan, _threads
 from npreparam.kernels._atomic import await_stage, close, draw, finish, new_counters
+from npreparam.kernels._memory import strided
 from npreparam.kernels._scratch import KEPT_BYTES, scratch
 
 CHUNKS = 40
@@ -41,6 +42,17 @@ def test_an_error_of_any_thread_is_raised_and_nobody_hangs(raiser):
     assert len(helpers) >= 3  # still alive, and at work again:
     x = np.ones((2, 64, 40, 40), np.float32)
     assert (ops.conv2d(x, np.ones((64, 64, 1, 1), np.float32)) == 64).all()
+
+
+def test_closed_counters_end_a_kernel_before_it_writes():
+    x, w = np.ones((3, 2, 40, 40), np.float32), np.ones((5, 2, 3, 3), np.float32)
+    source, plan = _plan.forward(x.shape, w.shape, Window.of(3), 4)
+    y, small = np.full(3 * 5 * 38 * 38, 7, np.float32), np.zeros(0, np.float32)
+    operands = _correlate.Operands(strided(w), small, strided(x), source, np.zeros(plan.image + 16, np.float32), small, np.float32(0), y)
+    counters = new_counters(6)
+    close(counters)
+    _correlate.work(counters, 3, 1, plan, operands)
+    assert (y == 7).all()
 
 
 def test_an_error_in_one_chunk_is_raised_after_the_others():
