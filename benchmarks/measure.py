@@ -1,6 +1,6 @@
 """How the benchmarks measure: two sides in one process, taking turns, medians of many.
 
-Every turn is a burst: a pause, one call that is not counted, then a few that are. Without the pause the side that goes second would be measured
+Every turn is a burst: a pause, two calls that are not counted, then some that are: about as many as a network has layers of a kind. Without the pause the side that goes second would be measured
 while the other side's threads still spin (PyTorch's OpenMP threads spin for some milliseconds after a call and hold a core meanwhile);
 within a burst each side has its own threads awake, as in a network of many layers.
 """
@@ -13,9 +13,9 @@ import sys
 import time
 
 PAUSE = 0.006  # seconds
-BURST = 3
+WARM, BURST = 2, 6  # calls of a burst that are not counted, and that are
 SECONDS = 0.8  # for one duel, at least
-TURNS = 7  # likewise
+TURNS = 5  # likewise
 
 
 def clean_environment():
@@ -27,7 +27,8 @@ def clean_environment():
 
 def burst(call):
     time.sleep(PAUSE)
-    call()
+    for _ in range(WARM):
+        call()
     times = []
     for _ in range(BURST):
         begin = time.perf_counter()
