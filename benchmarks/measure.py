@@ -1,8 +1,8 @@
 """How the benchmarks measure: two sides in one process, taking turns, medians of many.
 
-Every turn is a burst: a pause, two calls that are not counted, then some that are: about as many as a network has layers of a kind. Without the pause the side that goes second would be measured
-while the other side's threads still spin (PyTorch's OpenMP threads spin for some milliseconds after a call and hold a core meanwhile);
-within a burst each side has its own threads awake, as in a network of many layers.
+Every turn is a burst: a pause, two calls that are not counted, then some that are: about as many as a network has layers of a kind. Without
+the pause the side that goes second would be measured while the other side's threads still spin (PyTorch's OpenMP threads spin for some
+milliseconds after a call and hold a core meanwhile); within a burst each side has its own threads awake, as in a network of many layers.
 """
 
 import json

@@ -19,7 +19,9 @@ from npreparam.kernels import _threads
 from npreparam.kernels._atomic import await_stage, close, draw, finish, new_counters
 from npreparam.kernels._compile import kernel
 from npreparam.kernels._memory import Strided
-from npreparam.kernels._plan import FIRST_TAP, HEIGHT, ORIGIN, PER_ROW, TAPS, TILES, WIDTH, Plan, Source, tile_width
+from npreparam.kernels._pair import ROWS as PAIR_ROWS
+from npreparam.kernels._pair import pair_tile, single_pair_tile
+from npreparam.kernels._plan import FIRST_TAP, HEIGHT, ORIGIN, PER_ROW, TAPS, TILES, WIDTH, Plan, Source
 from npreparam.kernels._prepare import prepare
 from npreparam.kernels._scratch import scratch
 from npreparam.kernels._tile import single_tile, tile, unpacked_tile
@@ -33,9 +35,9 @@ PADDED_AT_ONCE = 4 * 2**20  # bytes of padded images that stay in the last-level
 
 
 @kernel
-def scatter(buffer: Any, width: int, rows: int, y: Any, base: int, plan: Plan, r: int, c: int, size: tuple[int, int]) -> None:
-    """Store one tile whose first pixel is (r, c), dropping the columns between `size[1]` and the padded row length."""
-    height, columns = size
+def scatter(buffer: Any, first: int, rows: int, y: Any, base: int, plan: Plan, r: int, c: int, size: tuple[int, int]) -> None:
+    """Store the tile at buffer[first], whose first pixel is (r, c), dropping the columns between `size[1]` and the padded row length."""
+    (height, columns), width = size, plan.width
     _, channel, row_step, column_step = plan.out
     j = 0
     while j < width and r < height:
@@ -44,10 +46,10 @@ def scatter(buffer: Any, width: int, rows: int, y: Any, base: int, plan: Plan, r
             at = base + i * channel + r * row_step + c * column_step
             if column_step == 1:
                 for q in range(count):
-                    y[uintp(at + q)] = buffer[uintp(i * width + j + q)]
+                    y[uintp(at + q)] = buffer[uintp(first + i * width + j + q)]
             else:
                 for q in range(count):
-                    y[uintp(at + q * column_step)] = buffer[uintp(i * width + j + q)]
+                    y[uintp(at + q * column_step)] = buffer[uintp(first + i * width + j + q)]
         j += plan.row - c
         r, c = r + 1, 0
 
@@ -63,6 +65,7 @@ class Operands(NamedTuple):
     start: Any  # what each output channel's sums begin with
     floor: Any
     y: Any
+    low: int  # for sums in doubled precision: how far behind each s in `y` its c is; otherwise 0
 
 
 class Block(NamedTuple):
@@ -78,7 +81,7 @@ class Block(NamedTuple):
 def run_tiles(first: int, last: int, place: Block, problem: Any, plan: Plan, data: Operands, buffer: Any) -> None:
     """Tiles first..last-1 of one block of output channels of one image."""
     taps, rows, tile_rows = problem[TAPS], plan.rows, plan.tile_rows
-    width = buffer.size // tile_rows
+    width = plan.width
     block = place.group * -(-rows // tile_rows) + place.block
     packed, begin = (block * plan.weight_offsets.size + problem[FIRST_TAP]) * tile_rows, block * tile_rows
     unpacked = data.w.start + problem[FIRST_TAP] + place.group * plan.weight_strides[0] + place.block * tile_rows * plan.weight_strides[1]
@@ -94,8 +97,16 @@ def run_tiles(first: int, last: int, place: Block, problem: Any, plan: Plan, dat
             pixel = t * width
             r, c = pixel // plan.row, pixel % plan.row
         whole = c + width <= columns and plan.out[3] == 1 and live == tile_rows
-        target, at, step = (data.y, base + r * plan.out[2] + c, plan.out[1]) if whole else (buffer, 0, width)
-        if not data.packed.size:
+        target, at, step, low = (data.y, base + r * plan.out[2] + c, plan.out[1], data.low) if whole else (buffer, 0, width, tile_rows * width)
+        if data.low:
+            for i in range(0, tile_rows, PAIR_ROWS):
+                if tile_rows == 1:
+                    single_pair_tile(data.packed, packed, 1, data.padded, x + pixel, plan.offsets, problem[FIRST_TAP], taps, data.start, begin,
+                                     target, at, step, low)
+                else:
+                    pair_tile(data.packed, packed + i, tile_rows, data.padded, x + pixel, plan.offsets, problem[FIRST_TAP], taps, data.start,
+                              begin + i, target, at + i * step, step, low)
+        elif not data.packed.size:
             unpacked_tile(data.w.span, unpacked, plan.weight_strides[1], live, data.padded, x + pixel, plan.offsets, problem[FIRST_TAP], taps,
                           data.start, begin, data.floor, target, at, step)
         elif tile_rows == 1:
@@ -105,7 +116,9 @@ def run_tiles(first: int, last: int, place: Block, problem: Any, plan: Plan, dat
             tile(data.packed, packed, 0, 0, data.padded, x + pixel, plan.offsets, problem[FIRST_TAP], taps, data.start, begin, data.floor,
                  target, at, step)
         if not whole:
-            scatter(buffer, width, live, data.y, base, plan, r, c, (problem[HEIGHT], columns))
+            scatter(buffer, 0, live, data.y, base, plan, r, c, (problem[HEIGHT], columns))
+            if data.low:
+                scatter(buffer, low, live, data.y, base + data.low, plan, r, c, (problem[HEIGHT], columns))
 
 
 @kernel
@@ -136,13 +149,12 @@ def correlate(first: int, last: int, first_image: int, plan: Plan, data: Operand
 @kernel
 def work(counters: Any, images: int, at_once: int, plan: Plan, data: Operands) -> None:
     """One thread's share of a product: for each group of `at_once` images, the copies, then the tiles; weights are packed once."""
-    width = data.padded.size - at_once * plan.image
-    buffer = np.empty(plan.tile_rows * width, data.y.dtype)  # before the first chunk is drawn: memory may run out
+    buffer = np.empty(2 * plan.tile_rows * plan.width, data.y.dtype)  # before the first chunk is drawn: memory may run out
     packs = plan.groups * -(-plan.rows // plan.tile_rows)
     tiles = packs * plan.problems[:, TILES].sum()
     packs = packs if data.packed.size else 0
     copy_grain = 1 + COPIED_AT_LEAST * (packs + at_once * data.source.channels) // (data.padded.size + data.packed.size)
-    tile_grain = 1 + COMPUTED_AT_LEAST // max(1, plan.tile_rows * width * plan.weight_offsets.size)
+    tile_grain = 1 + COMPUTED_AT_LEAST // max(1, plan.tile_rows * plan.width * plan.weight_offsets.size)
     stage = 0
     for image in range(0, images, at_once):
         count = min(at_once, images - image)
@@ -163,19 +175,22 @@ def work(counters: Any, images: int, at_once: int, plan: Plan, data: Operands) -
         stage += 2
 
 
-def product(plan: Plan, images: int, w: Strided, x: Strided, source: Source, start: Array | None, relu: bool, y: Array) -> None:
-    """Copy and correlate into the C-contiguous `y`, a few images at a time, with one waking of the threads."""
+def product(plan: Plan, images: int, w: Strided, x: Strided, source: Source, start: Array | None, relu: bool, y: Array, pair: bool = False) -> None:
+    """Copy and correlate into the C-contiguous `y`, a few images at a time, with one waking of the threads.
+
+    With `pair`, y has a first axis of 2 for the sums in doubled precision, and there is no ReLU.
+    """
     dtype = y.dtype
-    blocks, taps, width = -(-plan.rows // plan.tile_rows), plan.weight_offsets.size, tile_width(plan.rows, dtype.itemsize)
+    blocks, taps, tiles = -(-plan.rows // plan.tile_rows), plan.weight_offsets.size, int(plan.problems[:, TILES].sum())
     at_once = min(images, max(1, PADDED_AT_ONCE // max(1, plan.image * dtype.itemsize)))
     begins = np.zeros((plan.groups, blocks * plan.tile_rows), dtype)
     if start is not None:
         begins[:, : plan.rows] = start.reshape(plan.groups, plan.rows)
-    tiles = int(plan.problems[:, TILES].sum())
     floor = dtype.type(0 if relu else -math.inf)
     counters = new_counters(2 * -(-images // at_once))
-    packed = 0 if plan.adjacent and images * tiles <= UNPACKED_TILES else max(1, plan.groups * blocks * taps * plan.tile_rows)
-    with scratch(dtype, weights=packed, input=at_once * plan.image + width) as (packed, padded):
+    unpacked = plan.adjacent and images * tiles <= UNPACKED_TILES and not pair
+    packed = 0 if unpacked else max(1, plan.groups * blocks * taps * plan.tile_rows)
+    with scratch(dtype, weights=packed, input=at_once * plan.image + plan.width) as (packed, padded):
         padded[at_once * plan.image :] = 0  # the last tile reads past the last pixel, into columns that are dropped
-        operands = Operands(w, packed, x, source, padded, begins.reshape(-1), floor, y.reshape(-1))
+        operands = Operands(w, packed, x, source, padded, begins.reshape(-1), floor, y.reshape(-1), y.size // 2 if pair else 0)
         _threads.run_together(work, counters, close, images, at_once, plan, operands, small=y.size * taps < SMALL_PRODUCT)

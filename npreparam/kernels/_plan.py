@@ -52,6 +52,7 @@ class Plan(NamedTuple):
     groups: int
     rows: int  # output channels per group
     tile_rows: int
+    width: int  # pixels of a tile
     image: int  # elements of one padded image
     row: int  # elements of one padded row
     strip: int  # tiles whose part of the image stays in the second-level cache
@@ -200,4 +201,4 @@ def _plan(problems: list[list[int]], offsets: Any, weight_offsets: Any, weight_s
     weight_offsets = np.ascontiguousarray(weight_offsets, np.int64).ravel()
     adjacent = tile_rows(rows) > 1 and np.array_equal(weight_offsets, np.arange(weight_offsets.size))
     return Plan(table, np.ascontiguousarray(offsets, np.int64).ravel(), weight_offsets, weight_strides, adjacent, groups, rows,
-                tile_rows(rows), image, row, strip, out)
+                tile_rows(rows), width, image, row, strip, out)

@@ -20,6 +20,8 @@ from npreparam.kernels._atomic import await_stage, close, draw, finish, new_coun
 from npreparam.kernels._compile import kernel
 from npreparam.kernels._correlate import COPIED_AT_LEAST, PADDED_AT_ONCE, SMALL_PRODUCT
 from npreparam.kernels._memory import Strided
+from npreparam.kernels._pair import ROWS as PAIR_ROWS
+from npreparam.kernels._pair import pair_outer_tile
 from npreparam.kernels._plan import Reduction, Source
 from npreparam.kernels._prepare import fill_channel
 from npreparam.kernels._scratch import scratch
@@ -60,6 +62,7 @@ class Operands(NamedTuple):
     turned: Any  # gy transposed
     sums: Any
     gw: Any
+    low: int  # for sums in doubled precision: how far behind each s in `sums` its c is; otherwise 0
 
 
 @kernel
@@ -86,19 +89,24 @@ def reduce_tiles(first: int, last: int, images: int, plan: Reduction, data: Oper
                 vector, tile = divmod(task, across)
                 at_gy = ((image * plan.groups * vectors + vector) * pixels + begin) * plan.lanes
                 at_x = image * plan.image + vector // vectors * (plan.image // plan.groups)
-                outer_tile(data.turned, at_gy, data.padded, at_x, plan.offsets, tile * TAP_ROWS, plan.places, begin, count, data.sums,
-                           task * TAP_ROWS * plan.lanes)
+                if data.low:
+                    for i in range(0, TAP_ROWS, PAIR_ROWS):
+                        pair_outer_tile(data.turned, at_gy, data.padded, at_x, plan.offsets, tile * TAP_ROWS + i, plan.places, begin, count,
+                                        data.sums, (task * TAP_ROWS + i) * plan.lanes, data.low)
+                else:
+                    outer_tile(data.turned, at_gy, data.padded, at_x, plan.offsets, tile * TAP_ROWS, plan.places, begin, count, data.sums,
+                               task * TAP_ROWS * plan.lanes)
 
 
 @kernel
-def store_channels(first: int, last: int, plan: Reduction, sums: Any, gw: Any) -> None:
-    """gw[channel, :] = the channel's lane of the sums, for output channels first..last-1."""
+def store_channels(first: int, last: int, plan: Reduction, sums: Any, at_sums: int, gw: Any, at_gw: int) -> None:
+    """gw[channel, :] = the channel's lane of the sums, for output channels first..last-1; both begin where `at` says."""
     lanes, vectors = plan.lanes, -(-plan.rows // plan.lanes)
     for channel in range(first, last):
         group, row = divmod(channel, plan.rows)
-        at = (group * vectors + row // lanes) * plan.offsets.size * lanes + row % lanes
+        at = at_sums + (group * vectors + row // lanes) * plan.offsets.size * lanes + row % lanes
         for k in range(plan.taps):
-            gw[uintp(channel * plan.taps + k)] = sums[uintp(at + k * lanes)]
+            gw[uintp(at_gw + channel * plan.taps + k)] = sums[uintp(at + k * lanes)]
 
 
 @kernel
@@ -129,22 +137,24 @@ def work(counters: Any, images: int, at_once: int, plan: Reduction, data: Operan
     share = 1 + COPIED_AT_LEAST // plan.taps
     chunk = draw(counters, stage)
     while chunk * share < channels:
-        store_channels(chunk * share, min(channels, (chunk + 1) * share), plan, data.sums, data.gw)
+        store_channels(chunk * share, min(channels, (chunk + 1) * share), plan, data.sums, 0, data.gw, 0)
+        if data.low:
+            store_channels(chunk * share, min(channels, (chunk + 1) * share), plan, data.sums, data.low, data.gw, data.gw.size // 2)
         finish(counters, stage)
         chunk = draw(counters, stage)
     await_stage(counters, stage, -(-channels // share))
 
 
-def reduction(plan: Reduction, images: int, x: Strided, source: Source, gy: Strided, size: Pair, gw: Array) -> None:
-    """Copy and reduce into the C-contiguous `gw`, a few images at a time."""
+def reduction(plan: Reduction, images: int, x: Strided, source: Source, gy: Strided, size: Pair, gw: Array, pair: bool = False) -> None:
+    """Copy and reduce into the C-contiguous `gw`, a few images at a time; with `pair`, gw has a first axis of 2 for s and c."""
     dtype = gw.dtype
     vectors = plan.groups * -(-plan.rows // plan.lanes)
-    turned_image = vectors * plan.places.size * plan.lanes
+    turned_image, totals = vectors * plan.places.size * plan.lanes, vectors * plan.offsets.size * plan.lanes
     at_once = min(images, max(1, PADDED_AT_ONCE // (max(plan.image, turned_image) * dtype.itemsize)))
     counters = new_counters(2 * -(-images // at_once) + 1)
     with scratch(dtype, input=at_once * plan.image, cotangent=at_once * turned_image,
-                 sums=vectors * plan.offsets.size * plan.lanes) as (padded, turned, sums):
+                 sums=2 * totals if pair else totals) as (padded, turned, sums):
         sums[:] = 0
-        operands = Operands(x, source, padded, gy, size, turned, sums, gw.reshape(-1))
+        operands = Operands(x, source, padded, gy, size, turned, sums, gw.reshape(-1), totals if pair else 0)
         _threads.run_together(work, counters, close, images, at_once, plan, operands,
                               small=gw.size * plan.places.size * images < SMALL_PRODUCT)
