@@ -50,31 +50,29 @@ def fixed_log2(w: int) -> tuple[int, int]:
 def exp_between(x: Fraction, bits: int) -> Interval:
     """low <= exp(x) <= high for x <= LIMIT, which callers see to; below -LIMIT no more is said than 0 < exp(x) < 2^-LIMIT.
 
-    x = k*log(2) + r with an integer k >= 0 and 0 <= r < 0.7, and exp(r) = 1 + r + r^2/2 + ... The cut-off term t_n falls short of r^n/n! by
-    e_n units: e_n < e_(n-1)*r/n + 1, hence always e_n < 2. N terms lose 2*N, the rest from the first term that is cut off to 0 is below
+    |x| = k*log(2) + r with an integer k >= 0 and 0 <= r < 0.7, and exp(r) = 1 + r + r^2/2 + ... The cut-off term t_n falls short of r^n/n!
+    by e_n units: e_n < e_(n-1)*r/n + 1, hence always e_n < 2. N terms lose 2*N, the rest from the first term that is cut off to 0 is below
     2*(1 + 0.7 + 0.7^2 + ...) < 7. r itself is known to 1 unit from x and k*(high - low) from log(2); exp(r) < 2.1 turns these into
-    less than three times as many.
+    less than three times as many. For x < 0 the reciprocals of the ends are rounded outwards.
 
     >>> low, high = exp_between(Fraction(1), 50)
     >>> float(low) == float(high) == math.e
     True
     """
-    if x < 0:
-        if x < -LIMIT:
-            return Fraction(0), power_of_two(-LIMIT)
-        low, high = exp_between(-x, bits)
-        return 1 / high, 1 / low
+    if x < -LIMIT:
+        return Fraction(0), power_of_two(-LIMIT)
     w = bits + GUARD
     log2_low, log2_high = fixed_log2(w)
-    fixed_x = (x.numerator << w) // x.denominator
-    k, r = divmod(fixed_x, log2_high)
-    total, term, n = 0, 1 << w, 0
+    k, r = divmod((abs(x.numerator) << w) // x.denominator, log2_high)
+    low, term, n = 0, 1 << w, 0
     while term:
-        total += term
+        low += term
         n += 1
         term = (term * r >> w) // n
-    lost = 2 * n + 7 + 3 * (1 + k * (log2_high - log2_low))
-    return power_of_two(k - w) * total, power_of_two(k - w) * (total + lost)
+    high = low + 2 * n + 7 + 3 * (1 + k * (log2_high - log2_low))
+    if x < 0:
+        low, high, k = (1 << 2 * w) // high, (1 << 2 * w) // low + 1, -k
+    return power_of_two(k - w) * low, power_of_two(k - w) * high
 
 
 def expm1_between(x: Fraction, bits: int) -> Interval:

@@ -22,7 +22,7 @@ Interval = tuple[Fraction, Fraction]
 Bracket = Callable[[int], Interval]
 
 EXTRA_BITS = 32  # of 2^32 values, about one needs a second round
-MOST_BITS = 2**14  # what the exponentials near `elementary.LIMIT` may need, twice
+MOST_BITS = 2**14  # twice what x + exp(-x) needs below `elementary.LIMIT` where x is a halfway point, and more
 
 
 def round_real(bracket: Bracket, form: Format) -> int:
