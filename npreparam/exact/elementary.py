@@ -13,7 +13,7 @@ from fractions import Fraction
 
 from npreparam.exact.ziv import Interval, power_of_two
 
-GUARD = 20  # units lost in a series of some thousand terms, and by the quotient k of `exp_between`: less than 2^20
+GUARD = 24  # units lost in a series of some thousand terms, and by the quotient k of `exp_between`: less than 2^24
 LIMIT = 4096  # exp(LIMIT) = 2^5909: beyond every format, even divided by its largest number
 
 

@@ -28,6 +28,8 @@ MOST_BITS = 2**14  # twice what x + exp(-x) needs below `elementary.LIMIT` where
 def round_real(bracket: Bracket, form: Format) -> int:
     """The bits of the value of a format nearest to a real number, ties to even; `bracket(bits)` encloses it, the closer the more bits.
 
+    The value lies strictly between the ends, unless they are equal.
+
     Raises ArithmeticError where `MOST_BITS` bits do not decide: an exact case that the bracket does not know, or a bracket that stays wide.
 
     >>> third = Fraction(1, 3)    # pretend that it is known only from below and from above
@@ -41,8 +43,8 @@ def round_real(bracket: Bracket, form: Format) -> int:
         if low == high or encloses(candidate, low, high, form):
             return candidate
         bits *= 2
-    raise ArithmeticError(f"{MOST_BITS} bits do not tell whether the value is above or below a halfway point near {float(low)!r}; "
-                          f"it seems to lie on it, or its bracket does not narrow")
+    raise ArithmeticError(f"{MOST_BITS} bits do not tell whether the value is above or below a halfway point next to the value with bits "
+                          f"{candidate:#x}; it seems to lie on it, or its bracket does not narrow")
 
 
 def encloses(bits: int, low: Fraction, high: Fraction, form: Format) -> bool:
