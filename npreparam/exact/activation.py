@@ -37,11 +37,11 @@ def elementwise(between: Callable[[Fraction, int], Interval], x: Any, out_dtype:
     x = np.asarray(x)
     dtype = result_dtype(out_dtype, x)
     form, is_float = FORMATS[dtype.name], x.dtype.name in FORMATS
-    finite = np.isfinite(x) if is_float else np.ones(x.shape, bool)
-    fractions = as_fractions(np.where(finite, x, np.zeros_like(x)), "x")
-    y = np.full(x.shape, math.nan, dtype)
     with np.errstate(invalid="ignore"):  # a signalling NaN is a NaN
-        values = x.astype(np.float64) if is_float else fractions
+        values = x.astype(np.float64) if is_float else x
+    finite = np.isfinite(values) if is_float else np.ones(x.shape, bool)
+    fractions = as_fractions(np.where(finite, values, np.zeros_like(values)), "x")
+    y = np.full(x.shape, math.nan, dtype)
     for index, value in np.ndenumerate(values):
         if value in at:
             y[index] = math.copysign(at[value], value) if at[value] == value == 0 else at[value]
