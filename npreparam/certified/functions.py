@@ -1,17 +1,18 @@
-"""Correctly rounded functions of float16, bfloat16 and float32 arrays, decided by double precision.
+"""Correctly rounded functions of float arrays, decided by a wider format.
 
-NumPy's functions give a candidate y in float64 with |y - f(x)| <= B. Rounding is monotone, so where y - B and y + B round to the same
-number, f(x) does; elsewhere, about once in 10^7 for float32, `exact` decides. float64 arrays need more than double precision: see `exact`.
+NumPy's functions give a candidate y in the wider format, float64 for float16, bfloat16 and float32, and `numpy.longdouble` for float64, with
+|y - f(x)| <= B. Rounding is monotone, so where y - B and y + B round to the same number, f(x) does; elsewhere `exact` decides: for float32
+about once in 10^7, for float64 about once in 100, where longdouble has 64 bits (x86), and always where it is no wider than float64.
 
-The bound. u = 2^-53. *Assumed* of NumPy's exp, expm1, log, log1p and tanh in float64: an error of at most 4 ulp, hence 8u*|f| (1 ulp found;
-tests/certified/test_functions.py checks the assumption against mpmath). Then with s = exp(-|x|), to first order,
+The bound. u = 2^-p, p the wider format's precision. *Assumed* of NumPy's exp, expm1, log, log1p and tanh in it: an error of at most 4 ulp,
+hence 8u*|f| (tests/certified/test_functions.py checks the assumption against mpmath). Then with s = exp(-|x|), to first order,
 
     sigmoid   1/(1 + s), s/(1 + s)      8u in s, at most 8u in 1 + s, an addition and a division: 18u
     silu      x*sigmoid(x)              a product more: 19u
     softplus  max(x, 0) + log1p(s)      8u in s changes log1p(s) by at most 8u, log1p 8u, an addition: 17u
 
-since no two terms of opposite signs are ever added. 32u leave room for second-order terms and for the roundings in y - B and y + B. What
-underflows in float64 is off by less than 2^-1022*|x| < `TINY`, what overflows lies beyond `HUGE`; to the narrower formats both are 0 and
+since no two terms of opposite signs are ever added. 2u more leave room for terms of second order and for the rounding of y - B and y + B.
+What underflows in the wider format is smaller than `tiny`, and what overflows larger than `huge`, which to the narrower one are 0 and
 infinity, whatever B is.
 """
 
@@ -28,10 +29,9 @@ from npreparam._errors import DTypeError
 
 Array = NDArray[Any]
 
-RELATIVE_BOUND = 32 * 2.0**-53
-TINY = 2.0**-800
-HUGE = 2.0**1000
-NARROW = ("float16", "bfloat16", "float32")
+WIDER = {"float16": np.float64, "bfloat16": np.float64, "float32": np.float64, "float64": np.longdouble}
+RANGE = {"float16": 800, "bfloat16": 800, "float32": 800, "float64": 1200}  # tiny = 2^-this, huge = 2^this
+FUNCTION, COMPOSITE = 8 + 2, 19 + 2  # B/|y| in units of u
 
 
 class Certified(NamedTuple):
@@ -44,14 +44,14 @@ class Certified(NamedTuple):
 def exp(x: Any) -> Certified:
     """exp(x), elementwise, correctly rounded; special values as in `exact.exp`.
 
-    x is float16, bfloat16 or float32 of any shape; `value` has its shape and dtype.
+    x is float16, bfloat16, float32 or float64, of any shape; `value` has its shape and dtype.
 
     Rounding: once, to nearest, ties to even. Raises DTypeError.
 
     >>> exp(np.array([0, 1], np.float32))
     Certified(value=array([1.       , 2.7182817], dtype=float32), repaired=0)
     """
-    return decided(np.exp, exact.exp, x)
+    return decided(np.exp, exact.exp, x, FUNCTION)
 
 
 def expm1(x: Any) -> Certified:
@@ -60,7 +60,7 @@ def expm1(x: Any) -> Certified:
     >>> expm1(np.array([1e-8], np.float32)).value
     array([1.e-08], dtype=float32)
     """
-    return decided(np.expm1, exact.expm1, x)
+    return decided(np.expm1, exact.expm1, x, FUNCTION)
 
 
 def log(x: Any) -> Certified:
@@ -69,7 +69,7 @@ def log(x: Any) -> Certified:
     >>> log(np.array([1, 10], np.float32)).value
     array([0.       , 2.3025851], dtype=float32)
     """
-    return decided(np.log, exact.log, x)
+    return decided(np.log, exact.log, x, FUNCTION)
 
 
 def log1p(x: Any) -> Certified:
@@ -78,7 +78,7 @@ def log1p(x: Any) -> Certified:
     >>> log1p(np.array([1e-8], np.float32)).value
     array([1.e-08], dtype=float32)
     """
-    return decided(np.log1p, exact.log1p, x)
+    return decided(np.log1p, exact.log1p, x, FUNCTION)
 
 
 def tanh(x: Any) -> Certified:
@@ -87,7 +87,7 @@ def tanh(x: Any) -> Certified:
     >>> tanh(np.array([0, 1], np.float32)).value
     array([0.       , 0.7615942], dtype=float32)
     """
-    return decided(np.tanh, exact.tanh, x)
+    return decided(np.tanh, exact.tanh, x, FUNCTION)
 
 
 def sigmoid(x: Any) -> Certified:
@@ -96,7 +96,7 @@ def sigmoid(x: Any) -> Certified:
     >>> sigmoid(np.array([0, 1], np.float32)).value
     array([0.5      , 0.7310586], dtype=float32)
     """
-    return decided(wide_sigmoid, exact.sigmoid, x)
+    return decided(wide_sigmoid, exact.sigmoid, x, COMPOSITE)
 
 
 def softplus(x: Any) -> Certified:
@@ -105,7 +105,7 @@ def softplus(x: Any) -> Certified:
     >>> softplus(np.array([0, 1], np.float32)).value
     array([0.6931472, 1.3132616], dtype=float32)
     """
-    return decided(wide_softplus, exact.softplus, x)
+    return decided(wide_softplus, exact.softplus, x, COMPOSITE)
 
 
 def silu(x: Any) -> Certified:
@@ -114,7 +114,7 @@ def silu(x: Any) -> Certified:
     >>> silu(np.array([0, 1], np.float32)).value
     array([0.       , 0.7310586], dtype=float32)
     """
-    return decided(wide_silu, exact.silu, x)
+    return decided(wide_silu, exact.silu, x, COMPOSITE)
 
 
 def wide_sigmoid(x: Array) -> Array:
@@ -130,19 +130,23 @@ def wide_softplus(x: Array) -> Array:
 
 def wide_silu(x: Array) -> Array:
     """The candidate for `silu`; minus infinity times 0 would be NaN."""
-    return np.maximum(x, -HUGE) * wide_sigmoid(x)
+    return np.maximum(x, np.finfo(x.dtype).min) * wide_sigmoid(x)
 
 
-def decided(candidate: Callable[[Array], Array], repair: Callable[[Array], Array], x: Any, bound: float = RELATIVE_BOUND) -> Certified:
-    """Candidates where both ends of their error interval round alike, repaired elsewhere; `bound` is B/|y|."""
+def decided(candidate: Callable[[Array], Array], repair: Callable[[Array], Array], x: Any, bound: float) -> Certified:
+    """Candidates where both ends of their error interval round alike, repaired elsewhere; `bound` is B/|y| in units of u."""
     x = np.asarray(x)
-    if x.dtype.name not in NARROW:
-        raise DTypeError(f"`x` has dtype {x.dtype}, but must be one of {', '.join(NARROW)}; for float64 see `npreparam.exact`")
+    if x.dtype.name not in WIDER:
+        raise DTypeError(f"`x` has dtype {x.dtype}, but must be one of {', '.join(WIDER)}")
     x = x.astype(x.dtype.newbyteorder("="))
+    wide = WIDER[x.dtype.name]
+    if x.dtype == np.float64 and np.finfo(wide).nmant not in (63, 112):  # no wider than float64, or a pair of float64 that is no IEEE format
+        return Certified(repair(x), x.size)
+    tiny, huge = (np.ldexp(wide(1), sign * RANGE[x.dtype.name]) for sign in (-1, 1))
     with np.errstate(all="ignore"):
-        y = np.clip(candidate(x.astype(np.float64)), -HUGE, HUGE)
-        y = np.where(np.isnan(y), np.nan, y)  # one NaN for all
-        radius = bound * np.abs(y) + TINY
+        y = np.clip(candidate(x.astype(wide)), -huge, huge)
+        y = np.where(np.isnan(y), wide(np.nan), y)  # one NaN for all
+        radius = bound * (np.finfo(wide).eps / 2) * np.abs(y) + tiny
         certain = (narrowed(y - radius, x.dtype) == narrowed(y + radius, x.dtype)) | np.isnan(y)
         value = np.array(narrowed(y, x.dtype))
     value[~certain] = repair(x[~certain])
@@ -150,10 +154,10 @@ def decided(candidate: Callable[[Array], Array], repair: Callable[[Array], Array
 
 
 def narrowed(y: Array, dtype: np.dtype[Any]) -> Array:
-    """float64 correctly rounded to a narrower format.
+    """The wider format correctly rounded to the narrower one.
 
-    Casts to float32 and float16 are. That to bfloat16 goes by way of float32; it rounds once all the same if the float32 is rounded to odd:
-    cut off, with the last bit set where something was lost (Boldo and Melquiond, IEEE Transactions on Computers 57(4), 2008).
+    NumPy's casts are correctly rounded. That of ml_dtypes to bfloat16 goes by way of float32; it rounds once all the same if the float32 is
+    rounded to odd: cut off, with the last bit set where something was lost (Boldo and Melquiond, IEEE Transactions on Computers 57(4), 2008).
 
     >>> import ml_dtypes
     >>> narrowed(np.array([1 + 2.0**-8 + 2.0**-40]), np.dtype(ml_dtypes.bfloat16)).astype(float)    # twice rounded, it would be 1
