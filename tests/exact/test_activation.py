@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npreparam import ArgumentError, DTypeError, exact, ops
-from npreparam.exact.rounding import dtype_of
+from npreparam.exact.elementary import exp_between
+from npreparam.exact.rounding import FORMATS, dtype_of
+from npreparam.exact.ziv import round_real
 from tests.exact.certificate import WITNESS, certify, real
 from tests.tolerances import assert_same_bits, assert_within, function_bound
 
@@ -185,6 +187,17 @@ def test_arguments_that_are_ties_of_the_result(kind):
     assert narrow("leaky_relu", tie, kind) == even
     assert narrow("sqrt", tie * tie, kind) == even
     assert narrow("sqrt", tie * tie + Fraction(1, 2**300), kind) == up
+
+
+def test_the_hardest_exponential_of_float64():
+    """Fifty-nine equal bits follow the halfway point (Lefevre and Muller, INRIA report RR-4044, 2000): 85 bits do not decide, 170 do."""
+    x = float.fromhex("0x1.9e9cbbfd6080bp-31")
+    y = exact.exp(np.array([x]))[0]
+    certify(y, real(mpmath.exp, x))
+    asked = []
+    bits = round_real(lambda n: asked.append(n) or exp_between(Fraction(x), n), FORMATS["float64"])
+    assert asked == [85, 170]
+    assert bits == y.view(np.uint64)
 
 
 def test_rounding_twice_is_caught():
