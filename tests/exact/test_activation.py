@@ -58,8 +58,7 @@ def test_all_of_float16(name):
         low, high = (near - bound).astype(np.float16), (near + bound).astype(np.float16)
     decided = low == high
     assert_same_bits(y[decided], np.copysign(low, near).astype(np.float16)[decided])
-    assert 0 < decided.sum() < x.size or decided.all()
-    assert (~decided).mean() < 0.02
+    assert (~decided).sum() < 10  # none was found
     certify_all(name, x[~decided])
 
 
