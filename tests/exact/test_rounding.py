@@ -251,7 +251,7 @@ def test_missing_ml_dtypes_names_the_extra(monkeypatch):
 
 @given(st.lists(st.one_of(rationals, st.floats(allow_nan=False, allow_infinity=False).map(Fraction)), max_size=9))
 def test_integers_over_a_common_unit_are_the_same_numbers(values):
-    numbers = np.array([*values, None], object)[:-1]
+    numbers = np.array(values, object)
     integers, unit = over_common(numbers)
     assert [type(i) for i in integers] == [int] * len(values)
     assert (integers * unit).tolist() == values
