@@ -199,8 +199,9 @@ def checked(array: Array, name: str, shape: Sequence[int]) -> Array:
     return array
 
 
-def finish(values: Array, out_dtype: Any, default: Any) -> Array:
+def finish(values: Any, out_dtype: Any, default: Any) -> Array:
     """Round to `out_dtype`, "same" standing for the dtype of an input; None leaves rationals."""
+    values = np.asarray(values, object)  # a single number where an operation left no axes
     if out_dtype is None:
         return values
     dtype = result_dtype(out_dtype, default)
