@@ -88,19 +88,20 @@ def round_to_bits(value: Rational | Special, form: Format) -> int:
     sign_bit = 1 << (np.dtype(form.bits).itemsize * 8 - 1)
     if isinstance(value, Special):
         return form.overflow | (sign_bit if value.sign < 0 else 0) if value.sign else form.nan
-    sign = sign_bit if value < 0 else 0
-    magnitude = abs(Fraction(value))
-    if not magnitude:
-        return sign
-    exponent = magnitude.numerator.bit_length() - magnitude.denominator.bit_length()
-    if magnitude < Fraction(2) ** exponent:
+    numerator, denominator = abs(value.numerator), value.denominator
+    if not numerator:
+        return 0
+    exponent = numerator.bit_length() - denominator.bit_length()
+    if numerator << max(0, -exponent) < denominator << max(0, exponent):
         exponent -= 1  # now 2^exponent <= magnitude < 2^(exponent+1)
     quantum = max(exponent, form.e_min) - form.precision + 1
-    scaled = magnitude / Fraction(2) ** quantum
-    significand = round(scaled)  # Python rounds a Fraction to the nearest integer, ties to even
+    divisor = denominator << max(0, quantum)
+    significand, rest = divmod(numerator << max(0, -quantum), divisor)
+    if 2 * rest > divisor or (2 * rest == divisor and significand % 2):
+        significand += 1
     # The bits of a finite value read as an integer count the values of the format from 0 up, so carries need no case of their own.
     bits = significand + ((max(exponent, form.e_min) - form.e_min) << (form.precision - 1))
-    return sign | min(bits, form.overflow)
+    return min(bits, form.overflow) | (sign_bit if value < 0 else 0)
 
 
 def round_numbers(values: Array, form: Format) -> Array:

@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 
+import mpmath
 import numpy as np
 
 
@@ -22,3 +23,14 @@ def certify_root(y, rational, t, v):
     low, high = (middle - rational for middle in neighbours(y))
     assert not exceeds(-t, v, -low)  # t/sqrt(v) >= low
     assert not exceeds(t, v, high)
+
+
+def certify_sum(y, rational, terms):
+    """halfway down <= rational + sum of a/sqrt(v) <= halfway up, from mpmath to 2000 bits: its error is far below any distance in the tests."""
+    with mpmath.workprec(2000):
+        def real(q):
+            return mpmath.mpf(Fraction(q).numerator) / Fraction(q).denominator
+
+        value = real(rational) + sum(real(a) / mpmath.sqrt(real(v)) for a, v in terms)
+        low, high = map(real, neighbours(y))
+        assert low <= value <= high
