@@ -2,9 +2,10 @@
 
 A format with p significant bits and smallest normal exponent e_min holds m*2^q with |m| < 2^p and q >= e_min - p + 1. A rational number is
 rounded to the nearest such value, ties to even m; from the midpoint between the largest finite value and the next power of two on, to
-infinity (IEEE 754-2019, 4.3.1). float8_e4m3fn has no infinity: what lies beyond the midpoint between 448 and 480 is NaN (Micikevicius et
-al., FP8 formats for deep learning, arXiv 2209.05433, section 3). An exact zero is +0; a negative number that is rounded to zero gives -0.
-NaN and infinities are no rationals: `as_fractions` refuses them, `as_numbers` keeps them as `Special`.
+infinity (IEEE 754-2019, 4.3.1). float8_e4m3fn has no infinity: what lies beyond the midpoint between its largest value, 448, and 480 is NaN
+(Micikevicius et al., FP8 formats for deep learning, arXiv 2209.05433, section 3; not the saturating conversion that some hardware has). An
+exact zero is +0; a negative number that is rounded to zero gives -0. NaN and infinities are no rationals: `as_fractions` refuses them,
+`as_numbers` keeps them as `Special`.
 """
 
 from __future__ import annotations
@@ -127,8 +128,7 @@ def round_tf32(array: Any) -> Array:
     Rounding: once, to nearest, ties to even; subnormal results are multiples of 2^-136; overflow to infinity. Signs of zeros, NaN and
     infinities stay. Raises DTypeError (not float32).
 
-    Source: the layout (1 + 8 + 10 bits) is that of NVIDIA's A100 whitepaper, 2020, section "Third-generation tensor cores"; hardware may
-    truncate instead.
+    Source: Fasi, Higham, Mikaitis and Pranesh, PeerJ Computer Science 7:e330, 2021 (1 + 8 + 10 bits); hardware may truncate instead.
 
     >>> round_tf32(np.float32([1 + 2**-11, 1 + 3 * 2**-11]))    # two ties: to even
     array([1.       , 1.0019531], dtype=float32)
