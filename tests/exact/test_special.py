@@ -66,15 +66,19 @@ def test_convolutions_of_special_values_as_in_floating_point(data, geometry):
         size = math.prod(shape)
         return np.reshape(data.draw(st.lists(SMALL, min_size=size, max_size=size)), shape)
 
-    x, w, b = array(1, groups, 3, 3), array(groups, 1, 2, 2), array(groups)
+    x, w, b, rows = array(1, groups, 3, 3), array(groups, 1, 2, 2), array(groups), array(2, 3)
     with np.errstate(invalid="ignore"):
         y = naive.conv2d(x, w, b, *geometry)
         gx, gw = naive.conv2d_input_grad(y, w, x.shape, *geometry), naive.conv2d_weight_grad(y, x, w.shape, *geometry)
-        product = naive.linear(x[0, 0], w[:1, 0].repeat(2, 2)[:, :, :3].reshape(-1, 3), None)
+        product = naive.linear(x[0, 0], rows, None)
     np.testing.assert_array_equal(exact.conv2d(x, w, b, *geometry), y)
     np.testing.assert_array_equal(exact.conv2d_input_grad(y, w, x.shape, *geometry), gx)
     np.testing.assert_array_equal(exact.conv2d_weight_grad(y, x, w.shape, *geometry), gw)
-    np.testing.assert_array_equal(exact.linear(x[0, 0], w[:1, 0].repeat(2, 2)[:, :, :3].reshape(-1, 3)), product)
+    np.testing.assert_array_equal(exact.linear(x[0, 0], rows), product)
+    np.testing.assert_array_equal(exact.matmul(x[0, 0], rows.T), product)
+    transposed = exact.conv_transpose2d(y, w, None, *geometry[:2], 0, *geometry[2:])
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_array_equal(transposed, naive.conv2d_input_grad(y, w, transposed.shape, *geometry))
 
 
 def test_padding_is_no_term_and_a_zero_in_the_image_is_one():
