@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npreparam import ArgumentError, exact
-from tests.exact.certificate import certify_root
+from tests.exact.halfway import certify_root
 
 FINITE = st.floats(-1e300, 1e300)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from npreparam import ArgumentError, DTypeError, ShapeError, exact
 from npreparam.exact.roots import FIRST_BITS, sqrt_between
 from tests import naive
-from tests.exact.certificate import certify_root, exceeds, neighbours
+from tests.exact.halfway import certify_root, exceeds, neighbours
 
 
 def certify(y, x, gamma, beta, mean, var, eps):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npreparam import ArgumentError, DTypeError, ShapeError, exact, fuse
-from tests.exact.certificate import certify_root, certify_sum
+from tests.exact.halfway import certify_root, certify_sum
 from tests.tolerances import assert_within, relative_bound
 
 

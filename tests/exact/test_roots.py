@@ -14,7 +14,7 @@ from npreparam.exact import roots
 from npreparam.exact.roots import FIRST_BITS, InverseRoot, rational_sqrt, round_sum, sqrt_between
 from npreparam.exact.rounding import FORMATS
 from npreparam.exact.special import INF, NAN
-from tests.exact.certificate import certify_sum
+from tests.exact.halfway import certify_sum
 
 FORM = FORMATS["float32"]
 
