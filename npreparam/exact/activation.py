@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from npreparam.exact.elementary import LIMIT, exp_between, expm1_between, log1p_of_interval, log_between, sqrt_between
-from npreparam.exact.rounding import FORMATS, Array, as_fractions, checked
-from npreparam.exact.ziv import Interval, result_dtype, round_real
+from npreparam.exact.rounding import FORMATS, Array, as_fractions, checked, result_dtype
+from npreparam.exact.ziv import Interval, round_real
 
 INF = math.inf
 

@@ -1,87 +1,134 @@
-"""Batch norm in evaluation mode, correctly rounded although its square root is irrational.
+"""Batch norm and its gradient in both modes, correctly rounded although their square roots are irrational.
 
-With t = (x - mean)*gamma and v = var + eps the value is t/sqrt(v) + beta. The root is known between two rationals as narrow as one likes,
-by integer arithmetic (`math.isqrt`), so the value is too; they are narrowed until both ends round to the same number. Where v is the
-square of a rational, the value is rational and rounded directly. Otherwise it is irrational, so it equals no midpoint of two floats, and
-narrowing ends; or t = 0, and both ends are beta.
+With v = var + eps every result is r + a/sqrt(v) with rational r and a (`roots` rounds it). Means and variances of a batch are rational:
+the definitions are evaluated as they stand. NaN and infinities follow the rules in `special`, applied to the formulas as written here; so a
+batch with one of them has the variance NaN. An exact zero is +0.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
 from npreparam._errors import ArgumentError, ShapeError
-from npreparam.exact.rounding import FORMATS, Format, as_fractions, checked, dtype_of, round_to_bits
-
-FIRST_BITS = 128
-
-
-def rational_sqrt(v: Fraction) -> Fraction | None:
-    """The square root of a rational where it is rational."""
-    root = Fraction(math.isqrt(v.numerator), math.isqrt(v.denominator))
-    return root if root * root == v else None
+from npreparam.exact.roots import InverseRoot, Number, round_sum
+from npreparam.exact.rounding import FORMATS, Array, as_fractions, as_numbers, checked, result_dtype, round_numbers
+from npreparam.exact.special import NAN, Special, order
 
 
-def sqrt_between(v: Fraction, bits: int) -> tuple[Fraction, Fraction]:
-    """Two rationals with low < sqrt(v) < high of relative distance about 2^-bits, for a v that is no square of a rational.
+def batch_norm(x: Any, gamma: Any, beta: Any, running_mean: Any, running_var: Any, training: bool = False, momentum: float = 0.1,
+               eps: float = 1e-5, out_dtype: Any = "same") -> Any:
+    """The correctly rounded batch norm: y = (x - mean)/sqrt(var + eps) * gamma + beta for each channel.
 
-    >>> low, high = sqrt_between(Fraction(2), 8)
-    >>> low * low < 2 < high * high
-    True
-    """
-    shift = bits + max(0, v.denominator.bit_length() - v.numerator.bit_length()) // 2
-    root = math.isqrt((v.numerator << 2 * shift) // v.denominator)
-    return Fraction(root, 1 << shift), Fraction(root + 1, 1 << shift)
+    Evaluation: mean and var are the running ones; returns y. Training: they are mean and biased variance of the n = N*H*W values of a
+    channel; returns (y, running_mean', running_var') with
 
+        running_mean' = (1 - momentum)*running_mean + momentum*mean,   running_var' = (1 - momentum)*running_var + momentum*var*n/(n-1)
 
-def normalize(t: Fraction, v: Fraction, beta: Fraction, form: Format) -> int:
-    """The bits of t/sqrt(v) + beta, correctly rounded."""
-    root = rational_sqrt(v)
-    if root is not None:
-        return round_to_bits(t / root + beta, form)
-    bits = FIRST_BITS
-    while True:
-        low, high = sqrt_between(v, bits)
-        ends = [round_to_bits(t / end + beta, form) for end in (low, high) if end]
-        if len(ends) == 2 and ends[0] == ends[1]:
-            return ends[0]
-        bits *= 2
-
-
-def batch_norm(x: Any, gamma: Any, beta: Any, running_mean: Any, running_var: Any, eps: float = 1e-5, out_dtype: Any = "same") -> Any:
-    """The correctly rounded batch norm in evaluation mode: y = (x - mean)/sqrt(var + eps) * gamma + beta for each channel.
-
-    x is NCHW or (N, C), the others (C,); `eps` is the rational number that the float is. `out_dtype` defaults to the dtype of x; None is
-    refused, since the root is seldom rational.
+    x is NCHW or (N, C), the others (C,); `eps` and `momentum` are the rational numbers that the floats are. `out_dtype`, for all results,
+    defaults to the dtype of x; None is refused, since the root is seldom rational. NaN and infinities: see the module.
 
     Rounding: once, to nearest, ties to even, the root decided by integer arithmetic.
 
-    Raises ShapeError, DTypeError, ArgumentError (var + eps not positive; NaN or infinity).
+    Raises ShapeError, DTypeError, ArgumentError (var + eps not positive; momentum; training with one value per channel).
 
-    Source: Ioffe and Szegedy, Batch normalization, 2015, algorithm 2; the narrowing is Ziv's (TOMS 17(3), 1991).
+    Source: Ioffe and Szegedy, arXiv 1502.03167, algorithms 1 and 2; momentum as in PyTorch's BatchNorm2d.
 
     >>> batch_norm(np.array([[3.0]]), [1], [0], [1], [4], eps=0)
     array([[1.]])
+    >>> batch_norm(np.array([[1.0], [3.0]]), [1], [0], [0], [1], training=True, momentum=0.5, eps=0)[1:]
+    (array([1.]), array([1.5]))
     """
-    dtype = dtype_of(np.asarray(x).dtype if isinstance(out_dtype, str) and out_dtype == "same" else out_dtype)
+    dtype = result_dtype(out_dtype, x)
     form = FORMATS[dtype.name]
-    exact_x, exact_eps = as_fractions(x, "x"), checked(as_fractions(eps, "eps"), "eps", ()).item()
-    channels = exact_x.shape[1] if exact_x.ndim in (2, 4) else -1
-    vectors = [as_fractions(value, name) for name, value in
-               (("gamma", gamma), ("beta", beta), ("running_mean", running_mean), ("running_var", running_var))]
+    x, gamma, beta, old_mean, old_var = _operands(x, gamma=gamma, beta=beta, running_mean=running_mean, running_var=running_var)
+    bits, means, variances = np.empty(x.shape, form.bits), [], []
+    for c, mean, var, root in _statistics(x, old_mean, old_var, eps, training):
+        flat = [round_sum(beta[c], [((value - mean) * gamma[c], root)], form) for value in x[:, c].ravel()]
+        bits[:, c] = np.array(flat, form.bits).reshape(x[:, c].shape)
+        means.append(mean)
+        variances.append(var)
+    y = bits.view(dtype)
+    if not training:
+        return y
+    weight = _scalar(momentum, "momentum")
+    if not 0 <= weight <= 1:
+        raise ArgumentError(f"`momentum` (={momentum!r}), the weight of the new statistic, must be a number in [0, 1]")
+    n = x.size // max(1, x.shape[1])
+    unbiased = np.array(variances, object) * Fraction(n, max(1, n - 1))
+    updates = ((old_mean, np.array(means, object)), (old_var, unbiased))
+    return y, *(round_numbers(old * (1 - weight) + new * weight, form).view(dtype) for old, new in updates)
+
+
+def batch_norm_grad(gy: Any, x: Any, gamma: Any, running_mean: Any, running_var: Any, training: bool = False, eps: float = 1e-5,
+                    out_dtype: Any = "same") -> tuple[Array, Array, Array]:
+    """The correctly rounded cotangents (gx, ggamma, gbeta) of `batch_norm` for the cotangent gy of its y.
+
+    With xhat = (x - mean)/sqrt(var + eps): gbeta = sum gy, ggamma = sum gy*xhat, both over (N, H, W), and
+
+        evaluation:  gx = gamma/sqrt(var + eps) * gy
+        training:    gx = gamma/sqrt(var + eps) * (gy - mean(gy) - xhat*mean(gy*xhat)), the running statistics not looked at
+
+    gy has the shape of x. `out_dtype` defaults to the dtype of gy; shapes, rounding and errors as in `batch_norm`.
+
+    Source: Ioffe and Szegedy, arXiv 1502.03167, section 3; xhat*mean(gy*xhat) = (x - mean)*mean(gy*(x - mean))/(var + eps) is rational.
+
+    >>> batch_norm_grad(np.array([[4.0]]), np.array([[3.0]]), [1], [1], [4], eps=0)
+    (array([[2.]]), array([4.]), array([4.]))
+    """
+    dtype = result_dtype(out_dtype, gy)
+    form = FORMATS[dtype.name]
+    x, gamma, old_mean, old_var = _operands(x, gamma=gamma, running_mean=running_mean, running_var=running_var)
+    gy = checked(as_numbers(gy, "gy"), "gy", x.shape)
+    gx, ggamma, gbeta = np.empty(x.shape, form.bits), np.empty(x.shape[1], form.bits), np.empty(x.shape[1], form.bits)
+    for c, mean, _, root in _statistics(x, old_mean, old_var, eps, training):
+        g, centered = gy[:, c], x[:, c] - mean
+        total, product = np.sum(g), np.sum(g * centered)
+        if training:
+            inverse = NAN if isinstance(root.v, Special) else 1 / root.v
+            g = g - total * Fraction(1, g.size) - centered * (product * Fraction(1, g.size) * inverse)
+        flat = [round_sum(Fraction(0), [(value * gamma[c], root)], form) for value in g.ravel()]
+        gx[:, c] = np.array(flat, form.bits).reshape(g.shape)
+        ggamma[c], gbeta[c] = round_sum(Fraction(0), [(product, root)], form), round_sum(total, [], form)
+    return gx.view(dtype), ggamma.view(dtype), gbeta.view(dtype)
+
+
+def _operands(x: Any, **per_channel: Any) -> list[Array]:
+    """x and the vectors as numbers, their shapes checked."""
+    numbers = as_numbers(x, "x")
+    channels = numbers.shape[1] if numbers.ndim in (2, 4) else -1
+    vectors = [as_numbers(value, name) for name, value in per_channel.items()]
     if any(vector.shape != (channels,) for vector in vectors):
-        raise ShapeError(f"`x` has shape {exact_x.shape} and the statistics {[v.shape for v in vectors]}; "
-                         f"they must be NCHW or (N, C), and (C,)")
-    bits = np.empty(exact_x.shape, form.bits)
-    for c, (g, b, mean, var) in enumerate(zip(*vectors, strict=True)):
+        raise ShapeError(f"`x` has shape {numbers.shape} and the statistics {[v.shape for v in vectors]}; they must be NCHW or (N, C), and (C,)")
+    return [numbers, *vectors]
+
+
+def _scalar(value: Any, name: str) -> Fraction:
+    return checked(as_fractions(value, name), name, ()).item()
+
+
+def _statistics(x: Array, old_mean: Array, old_var: Array, eps: float, training: bool) -> Iterator[tuple[int, Number, Number, InverseRoot]]:
+    """(channel, mean, variance, 1/sqrt(variance + eps)) of each channel: those of the batch while training, else the running ones."""
+    exact_eps = _scalar(eps, "eps")
+    for c, (mean, var) in enumerate(zip(old_mean, old_var, strict=True)):
+        if training:
+            mean, var = _moments(x[:, c].ravel())
         v = var + exact_eps
-        if v <= 0:
-            raise ArgumentError(f"`running_var` + `eps` (={float(v)}) of channel {c} must be positive")
-        part = exact_x[:, c]
-        flat = [normalize((value - mean) * g, v, b, form) for value in part.ravel()]
-        bits[:, c] = np.array(flat, form.bits).reshape(part.shape)
-    return bits.view(dtype)
+        if order(v) <= (0, 0):
+            name = "variance" if training else "`running_var`"
+            raise ArgumentError(f"{name} + `eps` (={float(v)}) of channel {c} must be positive; use a larger `eps`")
+        yield c, mean, var, InverseRoot(v)
+
+
+def _moments(values: Array) -> tuple[Number, Number]:
+    """Mean and biased variance."""
+    n = values.size
+    if n < 2:
+        raise ArgumentError(f"`x` has {n} values per channel, but training needs at least 2: fewer have no unbiased variance. "
+                            "Use a larger batch, or training=False")
+    mean = np.sum(values) * Fraction(1, n)
+    centered = values - mean
+    return mean, np.sum(centered * centered) * Fraction(1, n)

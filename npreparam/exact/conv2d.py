@@ -1,20 +1,21 @@
-"""Convolution and its gradients as their definitions say, over rational numbers."""
+"""Convolution, its gradients and the transposed convolution as their definitions say, over rational numbers.
+
+Every result is a sum of products over the taps inside the image. `over_common` turns the numbers into integers times one unit, so the sums
+are integer sums. NaN and infinities among the terms follow the rules in `special`; an exact zero is +0.
+"""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from npreparam._errors import ShapeError
-from npreparam._shapes import Padding, Size2, Window, as_int
-from npreparam.exact.rounding import as_fractions, checked, finish
+from npreparam._errors import ArgumentError, ShapeError
+from npreparam._shapes import Padding, Size2, Window, as_int, as_pair
+from npreparam.exact.rounding import Array, checked, finish, operand, over_common
 
-Array = NDArray[Any]
 Index = tuple[int, ...]
 
 
@@ -44,10 +45,13 @@ def _as_shape(shape: Any, name: str) -> Index:
     return tuple(as_int(size, name, 0) for size in shape)
 
 
-def _zeros(shape: Sequence[int]) -> Array:
-    zeros = np.empty(tuple(shape), object)
-    zeros.fill(Fraction(0))
-    return zeros
+def _sums(shape: Sequence[int], terms: Iterator[tuple[Index, Index, Index]], a: Array, b: Array) -> Array:
+    """For every index the sum of a*b over its terms, given as (index of the sum, index of a, index of b)."""
+    (left, left_unit), (right, right_unit) = over_common(a), over_common(b)
+    sums = np.zeros(tuple(shape), object)
+    for at, at_a, at_b in terms:
+        sums[at] += left[at_a] * right[at_b]
+    return sums * (left_unit * right_unit)
 
 
 def _window(x_shape: Sequence[int], w_shape: Sequence[int], stride: Size2, padding: Padding, dilation: Size2, groups: int) -> Window:
@@ -61,60 +65,93 @@ def conv2d(x: Any, w: Any, b: Any = None, stride: Size2 = 1, padding: Padding = 
     """The correctly rounded convolution: y[n, o, r, c] = b[o] + sum of w*x over the taps inside the image.
 
     x NCHW, w OIHW, b (O,), of floats or integers (or Fractions). `out_dtype` is the dtype to round to, by default that of the first
-    argument; None leaves Fractions.
+    argument; None leaves Fractions. NaN, 0*inf or infinities of both signs among the terms give NaN, else an infinite term its infinity;
+    padding is no term.
 
-    Rounding: once, to nearest, ties to even; overflow to infinity.
+    Rounding: once, to nearest, ties to even; overflow to infinity; an exact zero is +0, a negative value that underflows -0.
 
-    Raises ShapeError, DTypeError, ArgumentError (geometry; NaN or infinity).
+    Raises ShapeError, DTypeError, ArgumentError (geometry; NaN or infinity where `out_dtype` is None).
 
-    Source: IEEE 754-2019, 4.3.1 (rounding); ONNX operator Conv (geometry).
+    Source: IEEE 754-2019, 4.3.1 (rounding), 6.1 and 7.2 (infinities, NaN); ONNX operator Conv (geometry).
 
     >>> conv2d(np.float32([[[[1, 2**-25]]]]), np.float32([[[[1, 1]]]]))    # 1 + 2^-25 rounds to 1
     array([[[[1.]]]], dtype=float32)
     """
-    exact_x, exact_w = as_fractions(x, "x"), as_fractions(w, "w")
+    exact_x, exact_w = operand(x, "x", out_dtype), operand(w, "w", out_dtype)
     window = _window(exact_x.shape, exact_w.shape, stride, padding, dilation, groups)
-    y = _zeros(_output_shape(exact_x.shape, exact_w.shape, window))
-    if b is not None:
-        y += checked(as_fractions(b, "b"), "b", exact_w.shape[:1]).reshape(1, -1, 1, 1)
-    for at_y, at_x, at_w in _terms(exact_x.shape, exact_w.shape, window):
-        y[at_y] += exact_w[at_w] * exact_x[at_x]
-    return finish(y, out_dtype, x)
+    terms = _terms(exact_x.shape, exact_w.shape, window)
+    y = _sums(_output_shape(exact_x.shape, exact_w.shape, window), terms, exact_x, exact_w)
+    return finish(_add_bias(y, b, out_dtype), out_dtype, x)
 
 
 def conv2d_input_grad(gy: Any, w: Any, input_shape: Sequence[int], stride: Size2 = 1, padding: Padding = 0, dilation: Size2 = 1,
                       groups: int = 1, out_dtype: Any = "same") -> Array:
     """The correctly rounded gradient with respect to x: every term gy*w of <gy, conv2d(x, w)> added where its x stood.
 
-    gy (N, O, Ho, Wo), w OIHW; `out_dtype`, rounding and errors as in `conv2d`.
+    gy (N, O, Ho, Wo), w OIHW; `out_dtype`, rounding, NaN and infinities, errors as in `conv2d`.
 
     >>> conv2d_input_grad(np.ones((1, 1, 1, 2)), np.ones((1, 1, 1, 2)), (1, 1, 1, 3))
     array([[[[1., 2., 1.]]]])
     """
-    exact_gy, exact_w = as_fractions(gy, "gy"), as_fractions(w, "w")
+    exact_gy, exact_w = operand(gy, "gy", out_dtype), operand(w, "w", out_dtype)
     input_shape = _as_shape(input_shape, "input_shape")
     window = _window(input_shape, exact_w.shape, stride, padding, dilation, groups)
     checked(exact_gy, "gy", _output_shape(input_shape, exact_w.shape, window))
-    gx = _zeros(input_shape)
-    for at_y, at_x, at_w in _terms(input_shape, exact_w.shape, window):
-        gx[at_x] += exact_gy[at_y] * exact_w[at_w]
-    return finish(gx, out_dtype, gy)
+    return finish(_input_grad(exact_gy, exact_w, input_shape, window), out_dtype, gy)
 
 
 def conv2d_weight_grad(gy: Any, x: Any, weight_shape: Sequence[int], stride: Size2 = 1, padding: Padding = 0, dilation: Size2 = 1,
                        groups: int = 1, out_dtype: Any = "same") -> Array:
     """The correctly rounded gradient with respect to w: every term gy*x of <gy, conv2d(x, w)> added where its w stood.
 
-    gy (N, O, Ho, Wo), x NCHW; `out_dtype`, rounding and errors as in `conv2d`.
+    gy (N, O, Ho, Wo), x NCHW; `out_dtype`, rounding, NaN and infinities, errors as in `conv2d`.
 
     >>> conv2d_weight_grad(np.ones((1, 1, 1, 2)), np.ones((1, 1, 1, 3)), (1, 1, 1, 2))
     array([[[[2., 2.]]]])
     """
-    exact_gy, exact_x = as_fractions(gy, "gy"), as_fractions(x, "x")
+    exact_gy, exact_x = operand(gy, "gy", out_dtype), operand(x, "x", out_dtype)
     weight_shape = _as_shape(weight_shape, "weight_shape")
     window = _window(exact_x.shape, weight_shape, stride, padding, dilation, groups)
     checked(exact_gy, "gy", _output_shape(exact_x.shape, weight_shape, window))
-    gw = _zeros(weight_shape)
-    for at_y, at_x, at_w in _terms(exact_x.shape, weight_shape, window):
-        gw[at_w] += exact_gy[at_y] * exact_x[at_x]
-    return finish(gw, out_dtype, gy)
+    terms = ((at_w, at_y, at_x) for at_y, at_x, at_w in _terms(exact_x.shape, weight_shape, window))
+    return finish(_sums(weight_shape, terms, exact_gy, exact_x), out_dtype, gy)
+
+
+def conv_transpose2d(x: Any, w: Any, b: Any = None, stride: Size2 = 1, padding: Padding = 0, output_padding: Size2 = 0,
+                     dilation: Size2 = 1, groups: int = 1, out_dtype: Any = "same") -> Array:
+    """The correctly rounded transposed convolution: b plus what `conv2d_input_grad` gives for x, in one rounding.
+
+    x (N, I, H, W), w (I, O/groups, kh, kw), b (O,); the height is (H-1)*s - top - bottom + d*(kh-1) + 1 + output_padding. `padding` must
+    be numbers, `output_padding` smaller than the stride. `out_dtype`, rounding, NaN and infinities as in `conv2d`.
+
+    Raises as `conv2d`, and ArgumentError for a padding name or too large an output padding.
+
+    Source: Dumoulin and Visin, arXiv 1603.07285, section 4.
+
+    >>> conv_transpose2d(np.ones((1, 1, 1, 2)), np.ones((1, 1, 1, 1)), np.array([2.0]), stride=(1, 2))
+    array([[[[3., 2., 3.]]]])
+    """
+    exact_x, exact_w = operand(x, "x", out_dtype), operand(w, "w", out_dtype)
+    if isinstance(padding, str):
+        raise ArgumentError(f"`padding` (={padding!r}) of a transposed convolution must be numbers: a name would need the output size")
+    window = _window(exact_x.shape, exact_w.shape, stride, padding, dilation, groups)
+    more = as_pair(output_padding, "output_padding", 0)
+    if any(extra >= step for extra, step in zip(more, window.stride, strict=True)):
+        raise ArgumentError(f"`output_padding` (={output_padding!r}) must be smaller than `stride` (={stride!r})")
+    (images, inputs, height, width), (_, outputs, _, _) = exact_x.shape, exact_w.shape
+    if inputs != exact_w.shape[0]:
+        raise ShapeError(f"`in_channels` (={inputs}, axis 1 of `x`) must be axis 0 of `w` (={exact_w.shape[0]})")
+    size = window.transposed_size((height, width), more)
+    if min(*size, height, width) < 1:
+        raise ShapeError(f"the output would be empty: (height, width) {size} for an input of {(height, width)}; use less padding")
+    y = _input_grad(exact_x, exact_w, (images, outputs * window.groups, *size), window)
+    return finish(_add_bias(y, b, out_dtype), out_dtype, x)
+
+
+def _input_grad(gy: Array, w: Array, input_shape: Index, window: Window) -> Array:
+    terms = ((at_x, at_y, at_w) for at_y, at_x, at_w in _terms(input_shape, w.shape, window))
+    return _sums(input_shape, terms, gy, w)
+
+
+def _add_bias(y: Array, b: Any, out_dtype: Any) -> Array:
+    return y if b is None else y + checked(operand(b, "b", out_dtype), "b", y.shape[1:2]).reshape(1, -1, 1, 1)

@@ -8,9 +8,9 @@ sum is a lower bound; the upper bound adds what was cut off, counted in units of
 from __future__ import annotations
 
 import functools
-import math
 from fractions import Fraction
 
+from npreparam.exact import roots
 from npreparam.exact.ziv import Interval, power_of_two
 
 GUARD = 24  # units lost in a series of some thousand terms, and by the quotient k of `exp_between`: less than 2^24
@@ -55,6 +55,7 @@ def exp_between(x: Fraction, bits: int) -> Interval:
     2*(1 + 0.7 + 0.7^2 + ...) < 7. r itself is known to 1 unit from x and k*(high - low) from log(2); exp(r) < 2.1 turns these into
     less than three times as many. For x < 0 the reciprocals of the ends are rounded outwards.
 
+    >>> import math
     >>> low, high = exp_between(Fraction(1), 50)
     >>> float(low) == float(high) == math.e
     True
@@ -89,6 +90,7 @@ def log_between(v: Fraction, bits: int) -> Interval:
 
     v = m*2^k with 2/3 <= m <= 4/3, and log(m) = 2*atanh((m - 1)/(m + 1)). Where k is not 0, |log(v)| >= log(4/3), so nothing cancels.
 
+    >>> import math
     >>> low, high = log_between(Fraction(10), 60)
     >>> float(low) == float(high) == math.log(10)
     True
@@ -120,12 +122,8 @@ def sqrt_between(v: Fraction, bits: int) -> Interval:
     >>> sqrt_between(Fraction(9, 4), 10)
     (Fraction(3, 2), Fraction(3, 2))
     """
-    root = Fraction(math.isqrt(v.numerator), math.isqrt(v.denominator))
-    if root * root == v:
-        return root, root
-    w = bits + smallness(v)
-    units = math.isqrt((v.numerator << 2 * w) // v.denominator)
-    return power_of_two(-w) * units, power_of_two(-w) * (units + 1)
+    root = roots.rational_sqrt(v)
+    return roots.sqrt_between(v, bits) if root is None else (root, root)
 
 
 @functools.cache
@@ -134,6 +132,7 @@ def pi_between(bits: int) -> Interval:
 
     atan(1/n) = 1/n - 1/(3*n^3) + ...: N terms lose less than 1 unit each, above or below, and the rest is below 1 unit.
 
+    >>> import math
     >>> low, high = pi_between(60)
     >>> float(low) == float(high) == math.pi
     True

@@ -18,8 +18,8 @@ from npreparam._errors import ArgumentError, DTypeError, ShapeError
 from npreparam._shapes import as_int
 from npreparam.exact.activation import softplus_between
 from npreparam.exact.elementary import exp_between, log1p_of_interval
-from npreparam.exact.rounding import Array, as_fractions, checked
-from npreparam.exact.ziv import Bracket, Interval, result_dtype, round_reals
+from npreparam.exact.rounding import Array, as_fractions, checked, result_dtype
+from npreparam.exact.ziv import Bracket, Interval, round_reals
 
 
 def log_softmax(x: Any, axis: int = -1, out_dtype: Any = "same") -> Array:

@@ -17,8 +17,8 @@ import numpy as np
 from npreparam._errors import ArgumentError, ShapeError
 from npreparam.exact.elementary import LIMIT, exp_between, log_between, pi_between, smallness
 from npreparam.exact.loss import bce_between, negated
-from npreparam.exact.rounding import Array, as_fractions, checked, finish
-from npreparam.exact.ziv import Bracket, Interval, result_dtype, round_reals
+from npreparam.exact.rounding import Array, as_fractions, checked, finish, result_dtype
+from npreparam.exact.ziv import Bracket, Interval, round_reals
 
 
 def normal_rsample(mu: Any, sigma: Any, eps: Any, out_dtype: Any = "same") -> Array:

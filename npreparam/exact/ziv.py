@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from npreparam.exact.rounding import FORMATS, Array, Format, dtype_of, round_to_bits
+from npreparam.exact.rounding import FORMATS, Array, Format, round_to_bits
 
 Interval = tuple[Fraction, Fraction]
 Bracket = Callable[[int], Interval]
@@ -53,8 +53,7 @@ def encloses(bits: int, low: Fraction, high: Fraction, form: Format) -> bool:
     if bits & sign_bit:
         low, high = -high, -low
     index = bits & ~sign_bit
-    infinity = (form.e_max - form.e_min + 2) << (form.precision - 1)
-    return halfway(2 * index - 1, form) <= low and (index == infinity or high <= halfway(2 * index + 1, form))
+    return halfway(2 * index - 1, form) <= low and (index == form.overflow or high <= halfway(2 * index + 1, form))
 
 
 def halfway(index: int, form: Format) -> Fraction:
@@ -78,8 +77,3 @@ def round_reals(brackets: Iterable[Bracket], shape: tuple[int, ...], dtype: np.d
     """An array of correctly rounded reals, one for each bracket."""
     form = FORMATS[dtype.name]
     return np.array([round_real(bracket, form) for bracket in brackets], form.bits).view(dtype).reshape(shape)
-
-
-def result_dtype(out_dtype: Any, first: Any) -> np.dtype[Any]:
-    """The dtype to round to, "same" standing for that of the first argument; None is refused, since the values are seldom rational."""
-    return dtype_of(np.asarray(first).dtype if isinstance(out_dtype, str) and out_dtype == "same" else out_dtype)

@@ -144,3 +144,51 @@ def test_bad_shapes_as_arguments(shape, error, message):
         exact.conv2d_input_grad(ONE, np.ones((1, 1, 1, 1)), shape)
     with pytest.raises(error, match=message.format("weight_shape")):
         exact.conv2d_weight_grad(ONE, ONE, shape)
+
+
+@pytest.mark.parametrize(("stride", "padding", "more", "dilation", "groups"), list(itertools.product(
+    ((1, 1), (2, 3)), (((0, 0), (0, 0)), ((1, 0), (2, 1))), ((0, 0), (0, 1)), ((1, 1), (2, 1)), (1, 2))))
+def test_transposed_over_fractions(stride, padding, more, dilation, groups):
+    """y = b + the adjoint of a convolution, of the size that the docstring gives."""
+    rng = np.random.default_rng(2)
+    x, w, b = fractions(rng, (2, 2 * groups, 3, 2)), fractions(rng, (2 * groups, 2, 2, 3)), fractions(rng, (2 * groups,))
+    if more[1] >= stride[1]:
+        with pytest.raises(ArgumentError, match=r"`output_padding` \(=\(0, 1\)\) must be smaller than `stride`"):
+            exact.conv_transpose2d(x, w, b, stride, padding, more, dilation, groups, out_dtype=None)
+        return
+    y = exact.conv_transpose2d(x, w, b, stride, padding, more, dilation, groups, out_dtype=None)
+    size = tuple((n - 1) * s - sum(p) + d * (k - 1) + 1 + extra
+                 for n, s, p, d, k, extra in zip((3, 2), stride, padding, dilation, (2, 3), more, strict=True))
+    assert y.shape == (2, 2 * groups, *size)
+    expected = naive.conv2d_input_grad(x, w, y.shape, stride, padding, dilation, groups) + b.reshape(1, -1, 1, 1)
+    assert (y == expected).all()
+    assert (y != expected + Fraction(1, 2**200)).all()  # == on Fractions sees the smallest difference
+
+
+def test_the_bias_of_a_transposed_convolution_takes_part_in_the_one_rounding():
+    """1 + 2^-24 is a tie, which the product alone would round to 1; with the bias 2^-60 it is above."""
+    x, w, b = np.float32([[[[1 + 2**-12]]]]), np.float32([[[[1 - 2**-12 + 2**-23]]]]), np.float32([2.0**-60])
+    exactly = Fraction(float(x.item())) * Fraction(float(w.item())) + Fraction(1, 2**60)
+    assert exact.conv_transpose2d(x, w, b, out_dtype=None).item() == exactly
+    assert exact.conv_transpose2d(x, w, b).item() == float(exact.round_array(np.array([exactly], object), np.float32)[0])
+
+
+@pytest.mark.parametrize(("call", "error", "message"), [
+    (lambda: exact.conv_transpose2d(ONE, np.ones((1, 1, 2, 2)), padding="VALID"), ArgumentError, r"`padding` \(='VALID'\) of a transposed"),
+    (lambda: exact.conv_transpose2d(ONE, np.ones((2, 1, 2, 2))), ShapeError, r"`in_channels` \(=1, axis 1 of `x`\) must be axis 0 of `w` \(=2\)"),
+    (lambda: exact.conv_transpose2d(ONE, np.ones((1, 1, 1, 1)), padding=1), ShapeError, r"the output would be empty: .* \(0, 0\)"),
+    (lambda: exact.conv_transpose2d(ONE, np.ones((1, 2, 1, 1)), np.ones(1)), ShapeError, r"`b` has shape \(1,\), but must have shape \(2,\)"),
+    (lambda: exact.conv_transpose2d(ONE[0], np.ones((1, 2, 1, 1))), ShapeError, "both must have 4 axes"),
+    (lambda: exact.matmul(np.ones((1, 2)), np.ones((1, 2))), ShapeError, r"`a` of shape \(1, 2\) and `b` of shape \(1, 2\)"),
+])
+def test_bad_transposed_convolutions_and_products(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_matmul_and_the_integers_behind_it():
+    """Floats over 600 powers of two: the sum over a common unit equals the sum of Fractions."""
+    rng = np.random.default_rng(3)
+    a, b = (np.ldexp(rng.standard_normal(shape), rng.integers(-300, 300, shape)) for shape in ((2, 5), (5, 3)))
+    assert (exact.matmul(a, b, out_dtype=None) == naive.matmul(exact.as_fractions(a, "a"), exact.as_fractions(b, "b"))).all()
+    assert exact.matmul(a[:, :0], b[:0], out_dtype=None).tolist() == [[Fraction(0)] * 3] * 2
