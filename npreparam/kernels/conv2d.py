@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -29,38 +30,48 @@ def _padding_met(factor: Array, *extremes: Array) -> bool:
     return any(np.isnan(values).any() for values in extremes) and not np.isfinite(factor).all()
 
 
-def conv2d(x: Array, w: Array, b: Array | None, window: Window, relu: bool = False) -> Array:
-    """y[n, o, r, c] = b[o] + sum over (i, kh, kw) of w[o, i, kh, kw] * padded x[n, i, r*s + kh*d, c*s + kw*d], then ReLU if asked."""
-    y = np.empty((x.shape[0], w.shape[0], *window.output_size((x.shape[2], x.shape[3]))), x.dtype)
+def conv2d(x: Array, w: Array, b: Array | None, window: Window, relu: bool = False, pair: bool = False) -> Array:
+    """y[n, o, r, c] = b[o] + sum over (i, kh, kw) of w[o, i, kh, kw] * padded x[n, i, r*s + kh*d, c*s + kw*d], then ReLU if asked.
+
+    With `pair` the sums are in doubled precision: y[0] + y[1], see `kernels._pair`; not for infinities and NaN. So are both gradients.
+    """
+    y = _result((x.shape[0], w.shape[0], *window.output_size((x.shape[2], x.shape[3]))), x.dtype, pair)
     if y.size:
         source, plan = _plan.forward(x.shape, w.shape, window, x.itemsize)
-        product(plan, x.shape[0], strided(_dense(w)), strided(x), source, b, relu, y)
-        if window.padding != ((0, 0), (0, 0)) and _padding_met(w, y[:, :, 0, 0], y[:, :, -1, -1]):
+        product(plan, x.shape[0], strided(_dense(w)), strided(x), source, b, relu, y, pair)
+        if not pair and window.padding != ((0, 0), (0, 0)) and _padding_met(w, y[:, :, 0, 0], y[:, :, -1, -1]):
             _plain.conv2d(x, w, b, window, relu, y)
     return y
 
 
-def conv2d_input_grad(gy: Array, w: Array, size: Pair, window: Window) -> Array:
+def conv2d_input_grad(gy: Array, w: Array, size: Pair, window: Window, pair: bool = False) -> Array:
     """gx[n, i, ih, iw] = sum of w[o, i, kh, kw] * gy[n, o, r, c] over all taps and pixels that read x[n, i, ih, iw]."""
-    gx = np.empty((gy.shape[0], w.shape[1] * window.groups, *size), gy.dtype)
+    shape = (gy.shape[0], w.shape[1] * window.groups, *size)
+    gx = _result(shape, gy.dtype, pair)
     if gx.size:
         source, plan = _plan.input_grad(gy.shape, w.shape, size, window, gy.itemsize)
-        if not _plan.covers(plan, gx[0].size):
+        if not _plan.covers(plan, math.prod(shape[1:])):
             gx[...] = 0
         if len(plan.problems):
-            product(plan, gy.shape[0], strided(_dense(w)), strided(gy), source, None, False, gx)
+            product(plan, gy.shape[0], strided(_dense(w)), strided(gy), source, None, False, gx, pair)
         sh, sw = window.stride
-        if _padding_met(w, gx[:, :, :sh, :sw], gx[:, :, -sh:, -sw:]):
+        if not pair and _padding_met(w, gx[:, :, :sh, :sw], gx[:, :, -sh:, -sw:]):
             _plain.conv2d_input_grad(gy, w, window, gx)
     return gx
 
 
-def conv2d_weight_grad(gy: Array, x: Array, window: Window) -> Array:
+def conv2d_weight_grad(gy: Array, x: Array, window: Window, pair: bool = False) -> Array:
     """gw[o, i, kh, kw] = sum over (n, r, c) of gy[n, o, r, c] * padded x[n, i, r*s + kh*d, c*s + kw*d]."""
-    gw = np.zeros((gy.shape[1], x.shape[1] // window.groups, *window.kernel), gy.dtype)
+    shape = (gy.shape[1], x.shape[1] // window.groups, *window.kernel)
+    gw = _result(shape, gy.dtype, pair)
+    gw[...] = 0
     if gw.size and gy.size:
-        source, plan = _plan.weight_grad(x.shape, gw.shape, window, x.itemsize)
-        reduction(plan, x.shape[0], strided(x), source, strided(gy), (gy.shape[2], gy.shape[3]), gw)
-        if window.padding != ((0, 0), (0, 0)) and _padding_met(gy, gw[:, 0, 0, 0], gw[:, 0, -1, -1]):
+        source, plan = _plan.weight_grad(x.shape, shape, window, x.itemsize)
+        reduction(plan, x.shape[0], strided(x), source, strided(gy), (gy.shape[2], gy.shape[3]), gw, pair)
+        if not pair and window.padding != ((0, 0), (0, 0)) and _padding_met(gy, gw[:, 0, 0, 0], gw[:, 0, -1, -1]):
             _plain.conv2d_weight_grad(gy, x, window, gw)
     return gw
+
+
+def _result(shape: tuple[int, ...], dtype: np.dtype[Any], pair: bool) -> Array:
+    return np.empty((2, *shape) if pair else shape, dtype)

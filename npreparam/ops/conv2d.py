@@ -9,56 +9,18 @@ Each of the three is linear in both arguments, and the gradients of each are the
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from npreparam import kernels
 from npreparam._errors import ArgumentError, ShapeError
-from npreparam._shapes import LIMIT, Padding, Size2, Window, as_int, as_pair
+from npreparam._shapes import Padding, Size2, as_pair
+from npreparam.ops._geometry import NCHW, convolution_window, forward_window, input_grad_window, weight_grad_window
 from npreparam.ops._primitive import gradient, primitive
-from npreparam.ops._validate import Array, check_rank, check_shape, check_shape_of, same_dtype, shape_of
+from npreparam.ops._validate import Array, check_shape_of, same_dtype, shape_of
 from npreparam.ops.arithmetic import add
 from npreparam.ops.shape import reshape
 from npreparam.ops.shape import sum as sum_over
-
-NCHW, OIHW = "(batch, channels, height, width)", "(output channels, input channels / groups, kernel height, kernel width)"
-
-
-def _window(w_shape: Sequence[int], size: tuple[int, int], geometry: Sequence[Any]) -> Window:
-    """The validated window of a convolution with weights of `w_shape` over an input of (height, width) `size`."""
-    stride, padding, dilation, groups = geometry
-    outputs, _, kh, kw = w_shape
-    window = Window.of((kh, kw), stride, padding, dilation, groups, size=size)
-    if outputs % window.groups:
-        raise ShapeError(f"`out_channels` (={outputs}, axis 0 of `w`) must be divisible by `groups` (={window.groups})")
-    return window
-
-
-def _check_memory(channels: int, size: tuple[int, ...], window: Window) -> None:
-    """Padded images are stored, so a padding that no memory could hold is refused before its size overflows."""
-    elements = channels * math.prod(length + sum(sides) for length, sides in zip(size, window.padding, strict=True))
-    if elements >= LIMIT // 8:
-        raise ArgumentError(f"`padding` (={window.padding!r}) makes an image of {elements} elements, which no memory holds; use less padding")
-
-
-def _check_channels(channels: int, name: str, w_shape: Sequence[int], groups: int) -> None:
-    if channels % groups:
-        raise ShapeError(f"`in_channels` (={channels}, axis 1 of `{name}`) must be divisible by `groups` (={groups})")
-    if w_shape[1] * groups != channels:
-        raise ShapeError(f"`in_channels` (={channels}, axis 1 of `{name}`) must be axis 1 of `w` (={w_shape[1]}) times `groups` (={groups})")
-
-
-def _check_bias(b: Array | None, channels: int) -> None:
-    if b is not None:
-        check_shape(b, "b", (channels,), "one value for each output channel")
-
-
-def _as_shape(shape: Sequence[int], name: str, meaning: str) -> tuple[int, int, int, int]:
-    if not isinstance(shape, Sequence) or len(shape) != 4:
-        raise ShapeError(f"`{name}` (={shape!r}) must have 4 entries: {meaning}")
-    n, channels, height, width = (as_int(length, name, 0) for length in shape)
-    return n, channels, height, width
 
 
 @primitive
@@ -104,13 +66,7 @@ def conv2d_relu(x: Array, w: Array, b: Array | None = None, stride: Size2 = 1, p
 
 def _forward(x: Array, w: Array, b: Array | None, geometry: Sequence[Any], relu: bool) -> Array:
     x, w, b = same_dtype(x=x, w=w, b=b, optional=("b",))
-    check_rank(x, "x", 4, NCHW)
-    check_rank(w, "w", 4, OIHW)
-    window = _window(w.shape, x.shape[2:], geometry)
-    _check_channels(x.shape[1], "x", w.shape, window.groups)
-    _check_bias(b, w.shape[0])
-    window.checked_output_size(x.shape[2:])
-    _check_memory(x.shape[1], x.shape[2:], window)
+    window = forward_window(x, w, b, geometry)
     return kernels.conv2d.conv2d(x, w, b, window, relu)
 
 
@@ -136,15 +92,8 @@ def conv2d_input_grad(gy: Array, w: Array, input_shape: Sequence[int], stride: S
              [1., 2., 1.]]]])
     """
     gy, w = same_dtype(gy=gy, w=w)
-    check_rank(gy, "gy", 4, NCHW)
-    check_rank(w, "w", 4, OIHW)
-    n, channels, height, width = _as_shape(input_shape, "input_shape", NCHW)
-    window = _window(w.shape, (height, width), (stride, padding, dilation, groups))
-    _check_channels(channels, "input_shape", w.shape, window.groups)
-    out = window.checked_output_size((height, width))
-    _check_memory(channels, (height, width), window)
-    check_shape(gy, "gy", (n, w.shape[0], *out), f"the output shape of a convolution of `input_shape` (={tuple(input_shape)})")
-    return kernels.conv2d.conv2d_input_grad(gy, w, (height, width), window)
+    window, size = input_grad_window(gy, w, input_shape, (stride, padding, dilation, groups))
+    return kernels.conv2d.conv2d_input_grad(gy, w, size, window)
 
 
 @primitive
@@ -167,15 +116,7 @@ def conv2d_weight_grad(gy: Array, x: Array, weight_shape: Sequence[int], stride:
              [20., 24.]]]])
     """
     gy, x = same_dtype(gy=gy, x=x)
-    check_rank(gy, "gy", 4, NCHW)
-    check_rank(x, "x", 4, NCHW)
-    shape = _as_shape(weight_shape, "weight_shape", OIHW)
-    window = _window(shape, x.shape[2:], (stride, padding, dilation, groups))
-    _check_channels(x.shape[1], "x", shape, window.groups)
-    out = window.checked_output_size(x.shape[2:])
-    _check_memory(x.shape[1], x.shape[2:], window)
-    check_shape(gy, "gy", (x.shape[0], shape[0], *out), f"the output shape of a convolution of `x` with weights of shape {shape}")
-    return kernels.conv2d.conv2d_weight_grad(gy, x, window)
+    return kernels.conv2d.conv2d_weight_grad(gy, x, weight_grad_window(gy, x, weight_shape, (stride, padding, dilation, groups)))
 
 
 def _geometry(a: Any) -> tuple[Any, Any, Any, Any]:
@@ -216,7 +157,7 @@ def conv_transpose2d(x: Array, w: Array, b: Array | None = None, stride: Size2 =
     w_shape = shape_of(w, "w", 4, "(input channels, output channels / groups, kernel height, kernel width)")
     if isinstance(padding, str):
         raise ArgumentError(f"`padding` (={padding!r}) of a transposed convolution must be numbers: a name would need the output size it leads to")
-    window = _window(w_shape, (0, 0), (stride, padding, dilation, groups))
+    window = convolution_window(w_shape, (0, 0), (stride, padding, dilation, groups))
     more = as_pair(output_padding, "output_padding", 0)
     if more[0] >= window.stride[0] or more[1] >= window.stride[1]:
         raise ArgumentError(f"`output_padding` (={output_padding!r}) must be smaller than `stride` (={stride!r})")

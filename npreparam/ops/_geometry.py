@@ -1,0 +1,74 @@
+"""Validation of convolutions: the shapes of all operands against each other, before any kernel sees raw memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from npreparam._errors import ArgumentError, ShapeError
+from npreparam._shapes import LIMIT, Pair, Window, as_int
+from npreparam.ops._validate import Array, check_rank, check_shape
+
+NCHW, OIHW = "(batch, channels, height, width)", "(output channels, input channels / groups, kernel height, kernel width)"
+
+
+def convolution_window(w_shape: Sequence[int], size: Pair, geometry: Sequence[Any]) -> Window:
+    """The window of a convolution with weights of `w_shape` over an input of (height, width) `size`; geometry as the door has it."""
+    stride, padding, dilation, groups = geometry
+    outputs, _, kh, kw = w_shape
+    window = Window.of((kh, kw), stride, padding, dilation, groups, size=size)
+    if outputs % window.groups:
+        raise ShapeError(f"`out_channels` (={outputs}, axis 0 of `w`) must be divisible by `groups` (={window.groups})")
+    return window
+
+
+def _checked(channels: int, name: str, size: Pair, w_shape: Sequence[int], geometry: Sequence[Any]) -> tuple[Window, Pair]:
+    """The window, and the (height, width) of the output, which is not empty."""
+    window = convolution_window(w_shape, size, geometry)
+    groups = window.groups
+    if channels % groups:
+        raise ShapeError(f"`in_channels` (={channels}, axis 1 of `{name}`) must be divisible by `groups` (={groups})")
+    if w_shape[1] * groups != channels:
+        raise ShapeError(f"`in_channels` (={channels}, axis 1 of `{name}`) must be axis 1 of `w` (={w_shape[1]}) times `groups` (={groups})")
+    out = window.checked_output_size(size)
+    elements = channels * math.prod(length + sum(sides) for length, sides in zip(size, window.padding, strict=True))
+    if elements >= LIMIT // 8:  # padded images are stored: refused before the size overflows
+        raise ArgumentError(f"`padding` (={window.padding!r}) makes an image of {elements} elements, which no memory holds; use less padding")
+    return window, out
+
+
+def _as_shape(shape: Sequence[int], name: str, meaning: str) -> tuple[int, int, int, int]:
+    if not isinstance(shape, Sequence) or len(shape) != 4:
+        raise ShapeError(f"`{name}` (={shape!r}) must have 4 entries: {meaning}")
+    n, channels, height, width = (as_int(length, name, 0) for length in shape)
+    return n, channels, height, width
+
+
+def forward_window(x: Array, w: Array, b: Array | None, geometry: Sequence[Any]) -> Window:
+    """The window of a convolution of x with w, all shapes checked."""
+    check_rank(x, "x", 4, NCHW)
+    check_rank(w, "w", 4, OIHW)
+    if b is not None:
+        check_shape(b, "b", (w.shape[0],), "one value for each output channel")
+    return _checked(x.shape[1], "x", x.shape[2:], w.shape, geometry)[0]
+
+
+def input_grad_window(gy: Array, w: Array, input_shape: Sequence[int], geometry: Sequence[Any]) -> tuple[Window, Pair]:
+    """The window of the convolution whose input gradient is sought, and the (height, width) of its input, all shapes checked."""
+    check_rank(gy, "gy", 4, NCHW)
+    check_rank(w, "w", 4, OIHW)
+    n, channels, height, width = _as_shape(input_shape, "input_shape", NCHW)
+    window, out = _checked(channels, "input_shape", (height, width), w.shape, geometry)
+    check_shape(gy, "gy", (n, w.shape[0], *out), f"the output shape of a convolution of `input_shape` (={tuple(input_shape)})")
+    return window, (height, width)
+
+
+def weight_grad_window(gy: Array, x: Array, weight_shape: Sequence[int], geometry: Sequence[Any]) -> Window:
+    """The window of the convolution whose weight gradient is sought, all shapes checked."""
+    check_rank(gy, "gy", 4, NCHW)
+    check_rank(x, "x", 4, NCHW)
+    shape = _as_shape(weight_shape, "weight_shape", OIHW)
+    window, out = _checked(x.shape[1], "x", x.shape[2:], shape, geometry)
+    check_shape(gy, "gy", (x.shape[0], shape[0], *out), f"the output shape of a convolution of `x` with weights of shape {shape}")
+    return window
