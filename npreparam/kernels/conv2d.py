@@ -12,7 +12,7 @@ from npreparam._shapes import Pair, Window
 from npreparam.kernels import _plain, _plan
 from npreparam.kernels._correlate import product
 from npreparam.kernels._memory import strided
-from npreparam.kernels._reduce import reduction
+from npreparam.kernels._reduce import PIXELS_AT_ONCE, reduction
 
 Array = NDArray[Any]
 
@@ -71,6 +71,11 @@ def conv2d_weight_grad(gy: Array, x: Array, window: Window, pair: bool = False) 
         if not pair and window.padding != ((0, 0), (0, 0)) and _padding_met(gy, gw[:, 0, 0, 0], gw[:, 0, -1, -1]):
             _plain.conv2d_weight_grad(gy, x, window, gw)
     return gw
+
+
+def weight_grad_depth(images: int, pixels: int) -> int:
+    """The most roundings that a product passes through in `conv2d_weight_grad`: its own and those of its piece, then one for each piece."""
+    return min(pixels, PIXELS_AT_ONCE) + images * -(-pixels // PIXELS_AT_ONCE)
 
 
 def _result(shape: tuple[int, ...], dtype: np.dtype[Any], pair: bool) -> Array:
