@@ -1,10 +1,11 @@
 """Correctly rounded sums of products: a candidate, a proved bound on its error, a rounding test, and exact repair.
 
 To float16, bfloat16 and float32 the candidate is the float64 kernel's: |error| <= h*u*S with S = sum|x||w|, u = 2^-53 and h roundings on
-the longest way of a product through the sum (Higham, ASNA 2nd ed., section 4.2; Jeannerod and Rump, SIMAX 34(2), 2013). To float64 it is
-a sum in doubled precision, |error| <= gamma_n^2*S for n terms (Ogita, Rump and Oishi, SISC 26(6), 2005). Products that underflow add less
-than the smallest number of float64 each. S is majorized by Cauchy and Schwarz, sum|x||w| <= |x|*|w| in Euclidean norms, computed in
-float64, whose own errors the factor 1 + 2^-20 outweighs.
+the longest way of a product through the sum (Higham, ASNA 2nd ed., section 4.2). A single chain of fused multiply-adds errs by at most
+u*|s_k| in step k, and its partial sums are no larger than |x|*|w_1..k|: so h*|w| may be replaced by the sum of the norms of the beginnings
+of w, about 2/3 of it. To float64 the candidate is a sum in doubled precision, |error| <= gamma_n^2*S for n terms (Ogita, Rump and Oishi,
+SISC 26(6), 2005). Products that underflow add less than the smallest number of float64 each. S is majorized by Cauchy and Schwarz,
+sum|x||w| <= |x|*|w| in Euclidean norms, computed in float64, whose own errors the factor 1 + 2^-20 outweighs.
 
 Rounding is monotone. So where y - B and y + B round alike, the exact sum rounds to the same number (the rounding test of Ziv). The rest, some
 in 10^4, are summed again in doubled precision with their own S, and what that leaves open is summed without error in `kernels.accumulate`.
@@ -41,6 +42,7 @@ class Sum(NamedTuple):
     depth: int  # roundings on the longest way through the candidate in float64
     across: Array  # (N, G, P): norms of one operand
     along: Array  # (O,): norms of the other
+    walk: Array  # (O,): at most these, so that the candidate's error in float64 is at most depth*u*(across*walk + |start|)
     start: Array  # (O,): what each sum begins with
     repair: Callable[[Array, Array, int], Array]  # (flat indices, what they begin with, target) -> float64, see `accumulate.decide`
     operands: tuple[Array, Array]
@@ -71,7 +73,8 @@ def _tested(problem: Sum, y: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]
     rounds = ((problem.terms + 2) * UNIT) ** 2 if dtype == np.float64 else problem.depth * UNIT
     factor, tiny = rounds * SLACK, (problem.terms + 2) * ETA
     if dtype in (np.float32, np.float64):
-        return kernels.certify.round_and_doubt(y, problem.across, problem.along, problem.start, factor, tiny)
+        along = problem.along if dtype == np.float64 else problem.walk
+        return kernels.certify.round_and_doubt(y, problem.across, along, problem.start, factor, tiny)
     size = _magnitudes(problem, np.arange(y.size)).reshape(y.shape)
     bound = np.where(size == 0, 0, factor * size + tiny + 2.0**-51 * np.abs(y))
     low, value, high = (narrowed(end, dtype) for end in (y - bound, y + 0.0, y + bound))

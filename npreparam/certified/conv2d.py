@@ -52,6 +52,7 @@ def _forward(x: Array, w: Array, b: Array | None, window: Window, dtype: np.dtyp
         candidate=lambda pair: _planes(kernels.conv2d.conv2d(x, w, b, window, pair=pair), pair),
         terms=terms + 1, depth=terms + 1,
         across=np.sqrt(across).reshape(n, window.groups, math.prod(out)), along=np.sqrt(kernels.certify.squares_of_rows(w.reshape(outputs, terms))),
+        walk=kernels.certify.prefix_norms_of_rows(w.reshape(outputs, terms)),
         start=np.zeros(outputs) if b is None else b,
         repair=lambda indices, start, target: kernels.certify.repair(
             kernels.certify.FORWARD, indices, w, x, start, kernels.certify.sizes_of(x.shape, w.shape, window), target, terms),
@@ -88,6 +89,7 @@ def _input_grad(gy: Array, w: Array, size: Pair, window: Window, dtype: np.dtype
         candidate=lambda pair: _planes(kernels.conv2d.conv2d_input_grad(gy, w, size, window, pair=pair), pair),
         terms=terms, depth=terms,
         across=np.sqrt(across).reshape(len(gy), groups, math.prod(size)), along=np.sqrt(kernels.certify.squares_of_rows(by_input)),
+        walk=kernels.certify.prefix_norms_of_rows(by_input),
         start=np.zeros(channels),
         repair=lambda indices, start, target: kernels.certify.repair(
             kernels.certify.INPUT_GRAD, indices, w, gy, start, kernels.certify.sizes_of(shape, w.shape, window), target, terms),
@@ -117,11 +119,11 @@ def _weight_grad(gy: Array, x: Array, window: Window, dtype: np.dtype[Any]) -> C
     n, outputs, pixels = len(x), gy.shape[1], math.prod(gy.shape[2:])
     inputs, taps = x.shape[1] // window.groups, math.prod(window.kernel)
     shape = (outputs, inputs, *window.kernel)
-    norms = np.sqrt(_squares_by_channel(x)).reshape(1, window.groups, inputs)
+    norms, along = np.sqrt(_squares_by_channel(x)).reshape(1, window.groups, inputs), np.sqrt(_squares_by_channel(gy))
     problem = Sum(
         candidate=lambda pair: _planes(kernels.conv2d.conv2d_weight_grad(gy, x, window, pair=pair)[(slice(None), None) if pair else None], pair),
         terms=n * pixels, depth=kernels.conv2d.weight_grad_depth(n, pixels),
-        across=np.repeat(norms, taps, axis=2), along=np.sqrt(_squares_by_channel(gy)),
+        across=np.repeat(norms, taps, axis=2), along=along, walk=along,
         start=np.zeros(outputs),
         repair=lambda indices, start, target: kernels.certify.repair(
             kernels.certify.WEIGHT_GRAD, indices, gy, x, start, kernels.certify.sizes_of(x.shape, shape, window), target, n * pixels),

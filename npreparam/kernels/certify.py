@@ -20,6 +20,7 @@ Array = NDArray[Any]
 SMALLEST_SQUARE = 2.0**-1022  # what underflows is replaced by it, so that a sum of squares is 0 only where everything is
 SMALL = 20_000  # elements below which waking a second thread costs more than it saves
 SMALL_REPAIR = 20_000  # likewise, in terms
+BLOCK = 32  # elements of a row between two roots in `mean_prefix_norms`
 FORWARD, INPUT_GRAD, WEIGHT_GRAD = 0, 1, 2
 
 
@@ -94,6 +95,25 @@ def round_pairs(first: int, last: int, y: Any, across: Any, along: Any, offset: 
             certain |= (across[n, g, p] * along[o] == 0) & (shift == 0)
             value[n, o, p] = high + 0.0
             doubt[n, o, p] = not certain
+
+
+@kernel
+def mean_prefix_norms(first: int, last: int, x: Any, norms: Any) -> None:
+    """norms[i] >= the mean over k of |x[i, :k]| in Euclidean norm, k = 1..K, for the rows first..last-1: blocks count as their last k."""
+    for i in range(first, last):
+        squares, total, length = 0.0, 0.0, x.shape[1]
+        for begin in range(0, length, BLOCK):
+            end = min(length, begin + BLOCK)
+            a = b = c = d = 0.0
+            whole = begin + (end - begin) // 4 * 4
+            for k in range(begin, whole, 4):
+                a, b = a + square(x[i, k]), b + square(x[i, k + 1])
+                c, d = c + square(x[i, k + 2]), d + square(x[i, k + 3])
+            for k in range(whole, end):
+                a += square(x[i, k])
+            squares += (a + b) + (c + d)
+            total += (end - begin) * math.sqrt(squares)
+        norms[i] = total / max(1, length)
 
 
 class Sizes(NamedTuple):
@@ -212,6 +232,13 @@ def squares_of_rows(x: Array) -> Array:
     squares = np.empty(len(x))
     _threads.run(row_squares, len(x), x, squares, small=x.size < SMALL)
     return squares
+
+
+def prefix_norms_of_rows(x: Array) -> Array:
+    """(R,) from (R, K): the mean Euclidean norm of the beginnings of each row."""
+    norms = np.empty(len(x))
+    _threads.run(mean_prefix_norms, len(x), x, norms, small=x.size < SMALL)
+    return norms
 
 
 def lowest_bit(x: Array) -> int:
