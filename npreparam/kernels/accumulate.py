@@ -97,7 +97,7 @@ def rounded(limbs: Any, odd: bool) -> float:
         significand |= 1
     elif half and (rest or significand & 1):
         significand += 1
-    return sign * math.ldexp(float(significand), last + LOWEST)
+    return sign * np.ldexp(np.float64(significand), last + LOWEST)
 
 
 @kernel
