@@ -1,0 +1,1 @@
+"""Correctly rounded results at array speed, and how far an honest implementation may be from them."""

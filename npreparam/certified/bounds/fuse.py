@@ -1,0 +1,133 @@
+"""Fusion: folded parameters, and the outputs of a fused convolution against those of the branches it replaces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from npreparam import ops
+from npreparam._errors import ArgumentError, ShapeError
+from npreparam._shapes import Size2
+from npreparam.certified.bounds._majorant import Floats, quiet, up
+from npreparam.certified.bounds.batch_norm import AFFINE, ROOT, inverse_std
+from npreparam.certified.bounds.dot import direct
+from npreparam.certified.bounds.profile import FLOAT32, Profile, smallest, smallest_normal, unit
+
+Branch = tuple[Any, Any, Any, Any]  # w, b or None, (gamma, beta, mean, var, eps), padding
+
+
+def _parameters(bn: Any, channels: int, profile: Profile) -> tuple[Floats, Floats, Floats, Floats]:
+    """(|gamma|, |beta|, |mean|, at least 1/sqrt(var + eps)) of a batch norm."""
+    *values, eps = bn
+    arrays = []
+    for name, value in zip(("gamma", "beta", "mean", "var"), values, strict=True):
+        if np.shape(value) != (channels,):
+            raise ShapeError(f"`{name}` has shape {np.shape(value)}, but must have shape {(channels,)}: one value for each output channel")
+        arrays.append(profile.parameter(value, name))
+    gamma, beta, mean, var = arrays
+    return np.abs(gamma), np.abs(beta), np.abs(mean), inverse_std(var, eps, profile, "var")
+
+
+@quiet
+def fuse_conv_bn_bound(w: Any, b: Any, gamma: Any, beta: Any, mean: Any, var: Any, eps: float = 1e-5,
+                       profile: Profile = FLOAT32) -> tuple[Floats, Floats]:
+    """How far honestly folded weights and biases may be from the exact w*s and beta + (b - mean)*s, s = gamma/sqrt(var + eps).
+
+    |w^ - w'| <= ((1 - u)^-8 - 1)*|w*s|,   |b^ - b'| <= ((1 - u)^-10 - 1)*(|beta| + (|b| + |mean|)*|s|)
+
+    and underflow: at most 6 roundings in 1/sqrt(var + eps), one for gamma, one for w; three for the bias. Computed in the accumulator's
+    format, stored in the output's.
+
+    w is OIHW, the others (O,), b may be None; the bounds are float64 arrays (OIHW, (O,)).
+
+    Rounding: upwards. Raises ShapeError, DTypeError, ArgumentError (var + eps not positive; numbers to be rounded first).
+
+    Source: ASNA, Lemma 3.1; Ding et al., RepVGG, arXiv 2101.03697, equation 3.
+
+    >>> one = np.ones(1)
+    >>> weights, bias = fuse_conv_bn_bound(np.ones((1, 1, 1, 1)), None, one, one, one, one, 0.0)
+    >>> bool(weights < 8.01 * 2.0**-24), bool(bias < 20.01 * 2.0**-24)
+    (True, True)
+    """
+    w = np.abs(profile.parameter(w, "w"))
+    gamma, beta, mean, root = _parameters((gamma, beta, mean, var, eps), w.shape[0], profile)
+    bias = np.zeros(w.shape[:1]) if b is None else np.abs(profile.parameter(b, "b"))
+    slope = gamma * root
+    scaled, lost = w * slope[:, None, None, None], (w + 2) * profile.tiny
+    of_w = up(profile.compound(ROOT + 2) * (scaled + lost) + lost)
+    shift, lost = beta + (bias + mean) * slope, (bias + mean + slope + 4) * profile.tiny
+    of_b = up(profile.compound(AFFINE) * (shift + lost) + lost)
+    largest_slope = slope[:, None, None, None]
+    return up(profile.finish(of_w, up(scaled), scaled + largest_slope)), up(profile.finish(of_b, up(shift), shift + slope + bias + mean))
+
+
+@quiet
+def branches_bound(x: Any, branches: Sequence[Branch], stride: Size2 = 1, groups: int = 1, profile: Profile = FLOAT32) -> Floats:
+    """How far either of two honest implementations may be from a sum of convolutions with batch norm: branch by branch, or fused.
+
+    Exact: y = sum over branches of s*(conv(x, w) + b - mean) + beta, s = gamma/sqrt(var + eps). On either way a term passes at most
+
+        k = n + B + 12 roundings of the accumulator (n taps in all branches; 10 in batch norm or folding; B - 1 in the sum of B branches)
+        B + 3 of the output's format, if it has another (convolution, batch norm and sum of branches; or parameters and output)
+        2 of the operands' format, if it is coarser (folded weights are no numbers of it)
+
+        |y^ - y| <= (product over the formats of (1 - u)^-k - 1) * S,   S = sum |s|*(|w|*|x| + |b| + |mean|) + |beta|
+
+    and underflow. A branch is (w, b or None, (gamma, beta, mean, var, eps), padding); an identity is a 1x1 kernel of ones in the diagonal.
+
+    x is NCHW; the bound is a float64 array of the output's shape.
+
+    Rounding: upwards. Raises ShapeError, DTypeError, ArgumentError (outputs of different shapes among them).
+
+    Source: ASNA, Lemma 3.1.
+
+    >>> bn = (np.ones(1), np.zeros(1), np.zeros(1), np.ones(1), 0.0)
+    >>> branches_bound(np.ones((1, 1, 4, 4)), [(np.ones((1, 1, 3, 3)), None, bn, 1), (np.ones((1, 1, 1, 1)), None, bn, 0)]).shape
+    (1, 1, 4, 4)
+    """
+    direct(profile, "a fusion")
+    if not branches:
+        raise ArgumentError("`branches` is empty; there must be one at least")
+    x, dx = profile.operand(x, "x")
+    reach, has_output = np.abs(x) + dx, profile.output != profile.accumulator
+    out_tiny = smallest_normal(profile.output) if profile.flush_to_zero else smallest(profile.output)
+    tiny, taps = profile.tiny + has_output * out_tiny, sum(branch[0][0].size for branch in branches)
+    size, lost, partial, shape = np.zeros(()), np.zeros(()), np.zeros(()), None
+    for w, b, bn, padding in branches:
+        of_branch, of_taps, between = _branch_magnitudes(reach, (w, b, bn, padding), (stride, groups), profile)
+        if shape not in (None, of_branch.shape):
+            raise ShapeError(f"`branches` have outputs of shapes {shape} and {of_branch.shape}; they must agree")
+        shape = of_branch.shape
+        size, lost, partial = size + of_branch, lost + of_taps, partial + between
+    count = len(branches)
+    formats = [(profile.roundings(taps) + count + 12, profile.unit)]
+    formats += [(count + 3, unit(profile.output))] * has_output
+    formats += [(2, unit(profile.input_rounding))] * bool(unit(profile.input_rounding) > profile.unit or dx.any())
+    growth = up(np.expm1(sum(-k * np.log1p(-u) for k, u in formats)))
+    a = up(lost * 2 * (taps + count + 4) * tiny)
+    error = up(growth * (size + a) + a)
+    outside = (partial + error > profile.limit) | (size + partial + error > _limit(profile))
+    return np.where(outside, np.inf, error)
+
+
+def _limit(profile: Profile) -> float:
+    """The largest number of the output's format that an intermediate result may be stored in."""
+    return float(Profile(accumulator=profile.output).limit)
+
+
+def _branch_magnitudes(reach: Floats, branch: Branch, geometry: tuple[Any, int], profile: Profile) -> tuple[Floats, Floats, Floats]:
+    """(S, what multiplies an underflow, sum of the magnitudes in between) of one branch."""
+    w, b, bn, padding = branch
+    stride, groups = geometry
+    w, dw = profile.operand(w, "w")
+    w = np.abs(w) + dw
+    gamma, beta, mean, root = _parameters(bn, w.shape[0], profile)
+    bias = np.zeros(w.shape[:1]) if b is None else np.abs(profile.parameter(b, "b"))
+    gamma, beta, mean, root, bias = (value[:, None, None] for value in (gamma, beta, mean, root, bias))
+    slope = gamma * root
+    under, over = (up(ops.conv2d(reach, v, None, stride, padding, 1, groups), v[0].size) for v in (np.ones(w.shape), w))
+    inside = over + bias + mean
+    size = up(slope * inside + beta)
+    return size, up(1 + slope + gamma + under + over + bias + mean), up(inside * (1 + root) + slope + size)
