@@ -69,5 +69,5 @@ def _norm(x: Floats) -> Floats:
 
 def _over_channels(x: Floats, w: Floats, groups: int) -> Floats:
     """Sums of x[n, c]*w[o, c] over the channels of o's group."""
-    parts = np.einsum("ngc,goc->ngo", x.reshape(x.shape[0], groups, -1), w.reshape(groups, -1, w.shape[1]))
-    return parts.reshape(x.shape[0], -1)
+    parts = np.einsum("ngc,goc->ngo", x.reshape(x.shape[0], groups, w.shape[1]), w.reshape(groups, w.shape[0] // groups, w.shape[1]))
+    return parts.reshape(x.shape[0], w.shape[0])

@@ -99,7 +99,7 @@ def winograd_bound(x: Floats, w: Floats, window: Window, profile: Profile) -> tu
     operations = inputs + 4 * a + 12
     tiny = [2 * width * (1 + matrix.sum(1).max()) * profile.tiny for matrix, width in ((g, KERNEL), (bt, a), (at, a))]
     u, v = up(both_sides(g, w), operations), up(both_sides(bt, tiles(x, window, m)), operations)
-    u_split = u.reshape(groups, -1, *u.shape[1:])
+    u_split = u.reshape(groups, w.shape[0] // groups, *u.shape[1:])
     v_split = v.reshape(v.shape[0], groups, inputs, *v.shape[2:])
 
     def channels(p: Any, q: Any) -> Floats:
@@ -112,8 +112,8 @@ def winograd_bound(x: Floats, w: Floats, window: Window, profile: Profile) -> tu
     y = up(both_sides(at, summed), operations)
     error = profile.compound(profile.roundings(inputs) + 4 * a + 12) * (y + d) + d
     reach = np.maximum(summed.max((-1, -2)), y.max((-1, -2)))
-    reach = np.maximum(reach, v_split.max((2, -1, -2))[:, :, None]) if v.size else reach
-    partial = MARGIN * np.maximum(reach, u_split.max((2, -1, -2))[None, :, :, None, None])
+    reach = np.maximum(reach, v_split.max((2, -1, -2))[:, :, None])
+    partial = MARGIN * np.maximum(reach, u_split.max((2, -1, -2))[:, :, None, None])
     return _stitch(error, window, x.shape[2:]), _stitch(np.broadcast_to(partial[..., None, None], error.shape), window, x.shape[2:])
 
 
