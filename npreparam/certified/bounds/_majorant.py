@@ -45,7 +45,8 @@ def as_finite(x: Any, name: str) -> Floats:
     array = np.asarray(x)
     if array.dtype.kind not in "iu" and array.dtype.name not in FORMATS:
         raise DTypeError(f"`{name}` has dtype {array.dtype}, but must be an integer type or one of {', '.join(FORMATS)}")
-    values = array.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # a signalling NaN is reported below
+        values = array.astype(np.float64)
     if not np.isfinite(values).all():
         raise ArgumentError(f"`{name}` holds NaN or infinity, for which no error is defined; remove them first")
     if array.dtype.kind in "iu" and np.abs(values).max(initial=0) >= 2.0**53:

@@ -13,7 +13,7 @@ from npreparam._shapes import Size2
 from npreparam.certified.bounds._majorant import Floats, quiet, up
 from npreparam.certified.bounds.batch_norm import AFFINE, ROOT, inverse_std
 from npreparam.certified.bounds.dot import direct
-from npreparam.certified.bounds.profile import FLOAT32, Profile, smallest, smallest_normal, unit
+from npreparam.certified.bounds.profile import FLOAT32, Profile, largest, smallest, smallest_normal, unit
 
 Branch = tuple[Any, Any, Any, Any]  # w, b or None, (gamma, beta, mean, var, eps), padding
 
@@ -77,9 +77,9 @@ def branches_bound(x: Any, branches: Sequence[Branch], stride: Size2 = 1, groups
 
     and underflow. A branch is (w, b or None, (gamma, beta, mean, var, eps), padding); an identity is a 1x1 kernel of ones in the diagonal.
 
-    x is NCHW; the bound is a float64 array of the output's shape.
+    x is NCHW, of numbers of the accumulator's format like all parameters; the bound is a float64 array of the output's shape.
 
-    Rounding: upwards. Raises ShapeError, DTypeError, ArgumentError (outputs of different shapes among them).
+    Rounding: upwards. Raises ShapeError (outputs of different shapes), DTypeError, ArgumentError.
 
     Source: ASNA, Lemma 3.1.
 
@@ -90,39 +90,35 @@ def branches_bound(x: Any, branches: Sequence[Branch], stride: Size2 = 1, groups
     direct(profile, "a fusion")
     if not branches:
         raise ArgumentError("`branches` is empty; there must be one at least")
-    x, dx = profile.operand(x, "x")
-    reach, has_output = np.abs(x) + dx, profile.output != profile.accumulator
-    out_tiny = smallest_normal(profile.output) if profile.flush_to_zero else smallest(profile.output)
-    tiny, taps = profile.tiny + has_output * out_tiny, sum(branch[0][0].size for branch in branches)
+    reach, taps, count = np.abs(profile.parameter(x, "x")), sum(branch[0][0].size for branch in branches), len(branches)
     size, lost, partial, shape = np.zeros(()), np.zeros(()), np.zeros(()), None
-    for w, b, bn, padding in branches:
-        of_branch, of_taps, between = _branch_magnitudes(reach, (w, b, bn, padding), (stride, groups), profile)
+    for branch in branches:
+        of_branch, of_tiny, between = _branch_magnitudes(reach, branch, (stride, groups), profile)
         if shape not in (None, of_branch.shape):
             raise ShapeError(f"`branches` have outputs of shapes {shape} and {of_branch.shape}; they must agree")
         shape = of_branch.shape
-        size, lost, partial = size + of_branch, lost + of_taps, partial + between
-    count = len(branches)
+        size, lost, partial = size + of_branch, lost + of_tiny, partial + between
     formats = [(profile.roundings(taps) + count + 12, profile.unit)]
-    formats += [(count + 3, unit(profile.output))] * has_output
-    formats += [(2, unit(profile.input_rounding))] * bool(unit(profile.input_rounding) > profile.unit or dx.any())
+    formats += [(count + 3, unit(profile.output))] * (profile.output != profile.accumulator)
+    formats += [(2, unit(profile.input_rounding))] * (unit(profile.input_rounding) > profile.unit)
     growth = up(np.expm1(sum(-k * np.log1p(-u) for k, u in formats)))
+    least = smallest_normal if profile.flush_to_zero else smallest
+    tiny = sum(least(form) for form in (profile.accumulator, profile.output, profile.input_rounding))
     a = up(lost * 2 * (taps + count + 4) * tiny)
     error = up(growth * (size + a) + a)
-    outside = (partial + error > profile.limit) | (size + partial + error > _limit(profile))
-    return np.where(outside, np.inf, error)
-
-
-def _limit(profile: Profile) -> float:
-    """The largest number of the output's format that an intermediate result may be stored in."""
-    return float(Profile(accumulator=profile.output).limit)
+    limit = min(largest(form) for form in (profile.accumulator, profile.output, profile.input_rounding))
+    return np.where(size + partial + error <= limit, error, np.inf)
 
 
 def _branch_magnitudes(reach: Floats, branch: Branch, geometry: tuple[Any, int], profile: Profile) -> tuple[Floats, Floats, Floats]:
-    """(S, what multiplies an underflow, sum of the magnitudes in between) of one branch."""
+    """(S, what an underflow is multiplied by, sum of the magnitudes in between) of one branch.
+
+    Underflow in a product of the convolution is multiplied by |s|; in x by |w|, in w by |x|, both perhaps by |s|; in s by all that s multiplies;
+    in the root's product by |gamma|.
+    """
     w, b, bn, padding = branch
     stride, groups = geometry
-    w, dw = profile.operand(w, "w")
-    w = np.abs(w) + dw
+    w = np.abs(profile.parameter(w, "w"))
     gamma, beta, mean, root = _parameters(bn, w.shape[0], profile)
     bias = np.zeros(w.shape[:1]) if b is None else np.abs(profile.parameter(b, "b"))
     gamma, beta, mean, root, bias = (value[:, None, None] for value in (gamma, beta, mean, root, bias))
@@ -130,4 +126,5 @@ def _branch_magnitudes(reach: Floats, branch: Branch, geometry: tuple[Any, int],
     under, over = (up(ops.conv2d(reach, v, None, stride, padding, 1, groups), v[0].size) for v in (np.ones(w.shape), w))
     inside = over + bias + mean
     size = up(slope * inside + beta)
-    return size, up(1 + slope + gamma + under + over + bias + mean), up(inside * (1 + root) + slope + size)
+    tiny = (1 + slope) * (1 + under + up(w.sum((1, 2, 3)), w[0].size)[:, None, None]) + inside + gamma
+    return size, up(tiny), up(inside * (1 + root) + slope + size + w.max(initial=0) + reach.max(initial=0))
