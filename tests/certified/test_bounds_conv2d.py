@@ -191,5 +191,7 @@ def test_bad_input():
         bounds.conv2d_weight_grad_bound(one, one, (1, 1, 1, 1), profile=WINOGRAD[2])
     with pytest.raises(ArgumentError, match=r"`padding` \(=\(\(3, 3\), \(3, 3\)\)\) at most the kernel's extent - 1 \(=\(2, 2\)\)"):
         bounds.conv2d_input_grad_bound(np.ones((1, 1, 8, 8)), np.ones((1, 1, 3, 3)), (1, 1, 4, 4), padding=3, profile=FFT_FLOAT32)
+    with pytest.raises(ShapeError, match=r"`gy` has 1 images, but `input_shape` \(=\(2, 1, 6, 6\)\) has 2"):
+        bounds.conv2d_input_grad_bound(one, np.ones((1, 1, 3, 3)), (2, 1, 6, 6), profile=FFT_FLOAT32)
     with pytest.raises(ShapeError, match="output shape of a convolution"):
         bounds.conv2d_input_grad_bound(one, np.ones((1, 1, 3, 3)), (1, 1, 4, 4))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from npreparam import ops
-from npreparam._errors import ArgumentError
+from npreparam._errors import ArgumentError, ShapeError
 from npreparam._shapes import Padding, Size2, Window
 from npreparam.certified.bounds._majorant import Floats, quiet, up
 from npreparam.certified.bounds.dot import direct, sum_of_products_bound
@@ -91,6 +91,8 @@ def conv2d_input_grad_bound(gy: Any, w: Any, input_shape: Sequence[int], stride:
     gy, w = np.asarray(gy), np.asarray(w)
     geometry = (stride, padding, dilation, groups)
     ops.conv2d_input_grad(np.zeros((0, *gy.shape[1:])), np.zeros(w.shape), (0, *input_shape[1:]), *geometry)  # the checks
+    if gy.shape[0] != input_shape[0]:
+        raise ShapeError(f"`gy` has {gy.shape[0]} images, but `input_shape` (={tuple(input_shape)}) has {input_shape[0]}")
     if profile.algorithm != "direct":
         window = Window.of(w.shape[2:], *geometry, size=input_shape[2:])
         return conv2d_bound(gy, np.flip(w.swapaxes(0, 1), (2, 3)), None, 1, _full_padding(window), dilation, 1, profile)

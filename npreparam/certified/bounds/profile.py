@@ -132,9 +132,12 @@ class Profile:
     def growth(self, terms: Any, length: Any = None, more: int = 0) -> Floats:
         """f such that |computed sum - sum| <= f * (sum of magnitudes), underflow apart.
 
-        k*u for any order, to nearest (Jeannerod and Rump, SIAM J. Matrix Anal. Appl. 34(2), 2013: no condition on k, no second-order term;
-        with fused operations, by induction: for |p| <= u*S the rounding of s + p is off by at most |p|, s being a float, and otherwise
-        the second-order term k*u*u*S is below k*u*|p|). (1 - u)^-k - 1 otherwise (ASNA, eq. 3.5).
+        k*u for any order, to nearest, without condition on k or second-order terms (Jeannerod and Rump, SIAM J. Matrix Anal. Appl. 34(2), 2013).
+        With fused operations as well, by their induction over the tree: the addition of results a and b, of n1 and n2 terms and magnitudes S1
+        and S2, is off by at most min(|a|, |b|, u/(1 + u)*|a + b|), and that of a and an unrounded product p by at most
+        min(|p|, u/(1 + u)*|a + p|); where S2 <= u*S1 the first kind of limit, elsewhere the last, is within u*(n2*S1 + n1*S2).
+
+        Otherwise (1 - u)^-k - 1 (ASNA, eq. 3.5).
         """
         k = self.roundings(terms, length, more)
         return k * self.unit if self.order == "any" and not self.flush_to_zero else self.compound(k)

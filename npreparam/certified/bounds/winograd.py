@@ -102,12 +102,9 @@ def winograd_bound(x: Floats, w: Floats, window: Window, profile: Profile) -> tu
     u_split = u.reshape(groups, w.shape[0] // groups, *u.shape[1:])
     v_split = v.reshape(v.shape[0], groups, inputs, *v.shape[2:])
 
-    def channels(p: Any, q: Any) -> Floats:
-        return up(np.einsum("gocij,ngcrsij->ngorsij", p, q), operations)
-
-    lost = channels(np.full_like(u_split, tiny[0]), v_split + tiny[1]) + channels(u_split, np.full_like(v_split, tiny[1]))
-    lost = lost + 2 * inputs * profile.tiny
-    summed = channels(u_split, v_split)
+    summed = up(_over_channels(u_split, v_split), operations)
+    lost = up(tiny[0] * (v_split.sum(2) + inputs * tiny[1]))[:, :, None] + up(tiny[1] * u_split.sum(2))[:, :, None, None]
+    lost = up(lost, operations) + 2 * inputs * profile.tiny
     d = up(both_sides(at, lost), operations) + tiny[2]
     y = up(both_sides(at, summed), operations)
     error = profile.compound(profile.roundings(inputs) + 4 * a + 12) * (y + d) + d
@@ -115,6 +112,14 @@ def winograd_bound(x: Floats, w: Floats, window: Window, profile: Profile) -> tu
     reach = np.maximum(reach, v_split.max((2, -1, -2))[:, :, None])
     partial = MARGIN * np.maximum(reach, u_split.max((2, -1, -2))[:, :, None, None])
     return _stitch(error, window, x.shape[2:]), _stitch(np.broadcast_to(partial[..., None, None], error.shape), window, x.shape[2:])
+
+
+def _over_channels(u: Floats, v: Floats) -> Floats:
+    """Sums of u[g, o, c, i, j]*v[n, g, c, r, s, i, j] over c: (n, g, o, r, s, i, j), as a product of matrices for every i and j."""
+    n, groups, channels, rows, columns, a, _ = v.shape
+    right = v.transpose(1, 5, 6, 2, 0, 3, 4).reshape(groups, a, a, channels, n * rows * columns)
+    product = u.transpose(0, 3, 4, 1, 2) @ right
+    return product.reshape(groups, a, a, u.shape[1], n, rows, columns).transpose(4, 0, 3, 5, 6, 1, 2)
 
 
 def _stitch(parts: Floats, window: Window, size: Any) -> Floats:
