@@ -11,6 +11,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from npreparam import ops
 from npreparam.certified import bounds
 from npreparam.certified.bounds.profile import PROFILES
 from tests.certified import data, simulate
@@ -73,7 +74,6 @@ def transforms(images=200, channels=8):
     """The largest error/bound of Winograd and Fourier transforms in float32, against the direct bound as well."""
     rng = np.random.default_rng(1)
     x, w = (rng.standard_normal(shape).astype(np.float32).astype(np.float64) for shape in ((images, channels, 12, 12), (4, channels, 3, 3)))
-    from npreparam import ops
     truth, rows = ops.conv2d(x, w), []
     for name in ("WINOGRAD_F2_3", "WINOGRAD_F4_3", "WINOGRAD_F6_3", "FFT_FLOAT32"):
         profile = PROFILES[name]

@@ -179,6 +179,10 @@ def test_bad_input():
     one = np.ones((1, 1, 4, 4))
     with pytest.raises(ShapeError, match="`in_channels`"):
         bounds.conv2d_bound(one, np.ones((1, 2, 3, 3)))
+    with pytest.raises(ShapeError, match=r"`x` has shape \(1, 4, 4\), but must have 4 axes"):
+        bounds.conv2d_bound(one[0], one)
+    with pytest.raises(ShapeError, match=r"`b` has shape \(2,\)"):
+        bounds.conv2d_bound(one, one, np.ones(2))
     with pytest.raises(ShapeError, match="no window fits"):
         bounds.conv2d_bound(one, np.ones((1, 1, 5, 5)))
     with pytest.raises(ArgumentError, match="NaN or infinity"):

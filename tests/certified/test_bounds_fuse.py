@@ -112,7 +112,7 @@ def test_fused_and_multi_branch_outputs(name, record_property):
         sides = multi_branch(x, branches, profile, rng), fused(x, branches, profile, rng)
         worst = [max(old, worst_ratio(side, truth, limit)) for old, side in zip(worst, sides, strict=True)]
         difference = sides[0].astype(np.float64) - sides[1].astype(np.float64)
-        worst_ratio(np.abs(difference), np.full(difference.shape, Fraction(0)), 2 * limit)
+        worst_ratio(np.abs(difference), np.full(difference.shape, Fraction(0)), bounds.fusion_difference_bound(x, branches, profile=profile))
     record_property("error/bound of branches, of the fused", worst)
     assert min(worst) > 0
 

@@ -15,6 +15,17 @@ from npreparam.certified.bounds.dot import direct, sum_of_products_bound
 from npreparam.certified.bounds.fft import fft_bound
 from npreparam.certified.bounds.profile import FLOAT32, Profile
 from npreparam.certified.bounds.winograd import winograd_bound
+from npreparam.ops._validate import check_rank
+
+NCHW, OIHW = "(batch, channels, height, width)", "(output channels, input channels / groups, kernel height, kernel width)"
+
+
+def _ranked(first: Any, name: str, second: Any, other: str, meaning: str) -> tuple[Any, Any]:
+    """Both as arrays, checked to have 4 axes; the other checks are those of the operation, run on an empty batch."""
+    first, second = np.asarray(first), np.asarray(second)
+    check_rank(first, name, 4, NCHW)
+    check_rank(second, other, 4, meaning)
+    return first, second
 
 
 def conv2d_bound(x: Any, w: Any, b: Any = None, stride: Size2 = 1, padding: Padding = 0, dilation: Size2 = 1, groups: int = 1,
@@ -41,10 +52,11 @@ def conv2d_bound(x: Any, w: Any, b: Any = None, stride: Size2 = 1, padding: Padd
            [36., 81., 36.],
            [16., 36., 16.]])
     """
-    x, w = np.asarray(x), np.asarray(w)
+    x, w = _ranked(x, "x", w, "w", OIHW)
     geometry = (stride, padding, dilation, groups)
-    ops.conv2d(np.zeros((0, *x.shape[1:])), np.zeros(w.shape), None if b is None else np.zeros(np.shape(b)), *geometry)  # the checks
-    bias = None if b is None else np.asarray(b)[:, None, None]
+    bias = None if b is None else np.asarray(b)
+    ops.conv2d(np.zeros((0, *x.shape[1:])), np.zeros(w.shape), None if b is None else np.zeros(bias.shape), *geometry)
+    bias = None if b is None else bias[:, None, None]
     if profile.algorithm == "direct":
         inside = ops.conv2d(np.ones((1, 1, *x.shape[2:])), np.ones((1, 1, *w.shape[2:])), None, stride, padding, dilation)
         return sum_of_products_bound(lambda p, q: ops.conv2d(p, q, None, *geometry), (x, w), inside * w.shape[1],
@@ -88,9 +100,9 @@ def conv2d_input_grad_bound(gy: Any, w: Any, input_shape: Sequence[int], stride:
     >>> np.round(bound / 2.0**-24, 6)
     array([[[[1., 4., 1.]]]])
     """
-    gy, w = np.asarray(gy), np.asarray(w)
+    gy, w = _ranked(gy, "gy", w, "w", OIHW)
     geometry = (stride, padding, dilation, groups)
-    ops.conv2d_input_grad(np.zeros((0, *gy.shape[1:])), np.zeros(w.shape), (0, *input_shape[1:]), *geometry)  # the checks
+    ops.conv2d_input_grad(np.zeros((0, *gy.shape[1:])), np.zeros(w.shape), (0, *input_shape[1:]), *geometry)
     if gy.shape[0] != input_shape[0]:
         raise ShapeError(f"`gy` has {gy.shape[0]} images, but `input_shape` (={tuple(input_shape)}) has {input_shape[0]}")
     if profile.algorithm != "direct":
@@ -128,9 +140,9 @@ def conv2d_weight_grad_bound(gy: Any, x: Any, weight_shape: Sequence[int], strid
     array([[[[4., 4.]]]])
     """
     direct(profile, "a weight gradient")
-    gy, x = np.asarray(gy), np.asarray(x)
+    gy, x = _ranked(gy, "gy", x, "x", NCHW)
     geometry = (stride, padding, dilation, groups)
-    ops.conv2d_weight_grad(np.zeros((0, *gy.shape[1:])), np.zeros((0, *x.shape[1:])), weight_shape, *geometry)  # the checks
+    ops.conv2d_weight_grad(np.zeros((0, *gy.shape[1:])), np.zeros((0, *x.shape[1:])), weight_shape, *geometry)
     inside = ops.conv2d_weight_grad(np.ones((1, 1, *gy.shape[2:])), np.ones((1, 1, *x.shape[2:])), (1, 1, *weight_shape[2:]),
                                     stride, padding, dilation)
     batch, pixels = gy.shape[0], gy.shape[2] * gy.shape[3]

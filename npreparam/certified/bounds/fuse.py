@@ -110,6 +110,19 @@ def branches_bound(x: Any, branches: Sequence[Branch], stride: Size2 = 1, groups
     return np.where(size + partial + error <= limit, error, np.inf)
 
 
+def fusion_difference_bound(x: Any, branches: Sequence[Branch], stride: Size2 = 1, groups: int = 1, profile: Profile = FLOAT32) -> Floats:
+    """How far the outputs of an honestly fused convolution may be from those of its branches: 2*`branches_bound`, each side's own.
+
+    Arguments, result and errors as `branches_bound`.
+
+    >>> bn = (np.ones(1), np.zeros(1), np.zeros(1), np.ones(1), 0.0)
+    >>> one = np.ones((1, 1, 1, 1))
+    >>> bool(fusion_difference_bound(one, [(one, None, bn, 0)]) < 29 * 2.0**-24)    # 2*(1 + 1 + 12) roundings of 1
+    True
+    """
+    return 2 * branches_bound(x, branches, stride, groups, profile)
+
+
 def _branch_magnitudes(reach: Floats, branch: Branch, geometry: tuple[Any, int], profile: Profile) -> tuple[Floats, Floats, Floats]:
     """(S, what an underflow is multiplied by, sum of the magnitudes in between) of one branch.
 

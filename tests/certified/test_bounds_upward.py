@@ -1,0 +1,116 @@
+"""Every bound is at least its formula over the rationals, and hardly more: the float64 arithmetic in between only errs upwards."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npreparam import exact
+from npreparam.certified import bounds
+from npreparam.certified.bounds import FLOAT32, FLOAT64, WINOGRAD_F2_3, WINOGRAD_F4_3, WINOGRAD_F6_3
+from npreparam.certified.bounds.batch_norm import AFFINE
+from npreparam.certified.bounds.winograd import transforms
+from npreparam.exact.batch_norm import sqrt_between
+from tests.certified.transforms import winograd
+
+SLACK = Fraction(1, 2**35)  # `up` adds (n + 202)*2^-52 for each quantity, and a formula has a few dozen of them
+
+
+def assert_just_above(bound, formula):
+    """formula <= bound <= formula*(1 + SLACK) + a few subnormal numbers, elementwise over the rationals."""
+    for got, want in zip(np.ravel(bound).tolist(), np.ravel(formula), strict=True):
+        assert want <= Fraction(got) <= want * (1 + SLACK) + Fraction(1, 2**1060), f"bound {got} of the formula {float(want)}"
+
+
+def compound(k, u):
+    return 1 / (1 - Fraction(u)) ** k - 1
+
+
+def plus(f, g):
+    return f + g + f * g
+
+
+def magnitudes(*arrays):
+    return [np.abs(exact.as_fractions(a, "a")) for a in arrays]
+
+
+shapes = st.tuples(st.integers(0, 2**32 - 1), st.integers(1, 3), st.integers(3, 6))
+
+
+@pytest.mark.parametrize("profile", [FLOAT32, FLOAT64], ids=["FLOAT32", "FLOAT64"])
+@pytest.mark.parametrize("scale", [1.0, 2.0**-60, 2.0**-500])
+def test_products(profile, scale):
+    """n*u*(S + n*eta) + n*eta; with FLOAT64 the sum S is itself rounded at every step, and underflows at the last scale."""
+    if profile is FLOAT32 and scale < 2.0**-100:
+        scale = 2.0**-70
+    rng, eta = np.random.default_rng(0), Fraction(2) ** (-149 if profile is FLOAT32 else -1074)
+    dtype = np.float32 if profile is FLOAT32 else np.float64
+    x, w, b = (rng.standard_normal(s).astype(dtype) * dtype(scale) for s in ((1, 30, 4, 4), (2, 30, 3, 3), (2,)))
+    size = exact.conv2d(*magnitudes(x, w, b), padding=1, out_dtype=None)
+    taps = exact.conv2d(np.ones((1, 30, 4, 4)), np.ones((2, 30, 3, 3)), padding=1, out_dtype=None)
+    growth = (taps + 1) * Fraction(profile.unit)
+    assert_just_above(bounds.conv2d_bound(x, w, b, padding=1, profile=profile), growth * (size + taps * eta) + taps * eta)
+
+
+@pytest.mark.parametrize(("m", "profile"), [(2, WINOGRAD_F2_3), (4, WINOGRAD_F4_3), (6, WINOGRAD_F6_3)])
+def test_winograd(m, profile):
+    """theta*Y with Y = |A^T| (sum of (|G||g||G^T|)*(|B^T||d||B|)) |A| by the published algorithm over Fractions; D is below the slack here."""
+    rng = np.random.default_rng(m)
+    x, w = (rng.standard_normal(shape).astype(np.float32) for shape in ((1, 3, m + 3, m + 2), (2, 3, 3, 3)))
+    tables = [np.abs(matrix) for matrix in transforms(m)]
+    y = winograd(*magnitudes(x, w), m, tables=tables, dtype=object)
+    assert_just_above(bounds.conv2d_bound(x, w, profile=profile), compound(3 + 4 * (m + 2) + 12, profile.unit) * y)
+
+
+@given(shapes, st.sampled_from([FLOAT32, FLOAT64]))
+def test_sums_and_means(shape, profile):
+    seed, channels, n = shape
+    x = np.random.default_rng(seed).standard_normal((n, channels)).astype(profile.output)
+    size, u, tiny = magnitudes(x)[0].sum(0), Fraction(profile.unit), (2 * n + 2) * Fraction(profile.tiny)
+    assert_just_above(bounds.sum_bound(x, 0, profile=profile), (n - 1) * u * size)
+    of_mean = plus(n * u, compound(2, u)) * (size / n + tiny) + tiny
+    assert_just_above(bounds.mean_bound(x, 0, profile=profile), of_mean)
+
+
+@given(shapes, st.sampled_from([FLOAT32, FLOAT64]), st.integers(0, 12))
+def test_variances(shape, profile, power):
+    """Without underflow, which is below the slack here."""
+    seed, channels, n = shape
+    x = (np.random.default_rng(seed).standard_normal((n, channels)) + 2.0**power - 1).astype(profile.output)
+    f, u = exact.as_fractions(x, "x"), Fraction(profile.unit)
+    mean, size = f.sum(0) / n, np.abs(f).sum(0) / n
+    var, squares = ((f - mean) ** 2).sum(0) / n, (f**2).sum(0) / n
+    e = plus(n * u, compound(2, u)) * size
+    two_pass = plus(n * u, compound(5, u)) * (var + e**2) + e**2
+    m, last = np.abs(mean), compound(3, u)
+    one_pass = (plus(n * u, compound(2, u)) * squares + 2 * m * e + e**2 + last * (m + e) ** 2) * (1 + last) + last * var
+    for name, formula in (("two_pass", two_pass), ("one_pass", one_pass)):
+        of_mean, of_var = bounds.moments_bounds(x, name, profile)
+        assert_just_above(of_mean, e)
+        if profile is FLOAT32:
+            assert_just_above(of_var, formula)
+        else:  # the float64 mean is off by as much as the bound is about
+            assert all(want <= Fraction(got) for got, want in zip(of_var.tolist(), formula, strict=True))
+
+
+@given(shapes, st.sampled_from([FLOAT32, FLOAT64]))
+def test_batch_norm(shape, profile):
+    """Given statistics; the root between two rationals of 300 bits."""
+    seed, channels, n = shape
+    rng, u = np.random.default_rng(seed), Fraction(profile.unit)
+    x, gamma, beta, mean, var = (rng.standard_normal(s).astype(profile.output) for s in ((n, channels), *[channels] * 4))
+    var = np.abs(var)
+    f, g, b, m = magnitudes(x, gamma, beta, mean)
+    root = np.array([2 / sum(sqrt_between(v + Fraction(1e-5), 300)) for v in exact.as_fractions(var, "var")], object)
+    formula = compound(AFFINE, u) * (g * root * (f + m) + b)
+    assert_just_above(bounds.batch_norm_eval_bound(x, gamma, beta, mean, var, profile=profile), formula)
+
+
+def test_a_bound_that_errs_downwards_is_caught():
+    with pytest.raises(AssertionError, match="of the formula"):
+        assert_just_above(np.array([np.nextafter(0.75, 0)]), [Fraction(3, 4)])
+    with pytest.raises(AssertionError, match="of the formula"):
+        assert_just_above(np.array([0.75 * (1 + 2.0**-34)]), [Fraction(3, 4)])
+    assert_just_above(np.array([0.75]), [Fraction(3, 4)])
