@@ -117,6 +117,9 @@ def dot(x, w, profile, style, rng, bias=None):
             total = aligned_sum(np.concatenate([total[None], x[k:k + block] * w[k:k + block]]))
         return (total if bias is None else total + bias).astype(np.float32).astype(DTYPES[profile.output])
     x, w = x.astype(machine.dtype), w.astype(machine.dtype)
+    if style == "late_bias":
+        total = dot(x.astype(np.float64), w.astype(np.float64), profile, "sequential", rng)
+        return Machine(DTYPES[profile.output], profile.flush_to_zero).add(total, np.asarray(bias, total.dtype))
     extra = [] if bias is None else [np.broadcast_to(np.asarray(bias, machine.dtype), x.shape[1:])]
     if style == "fma":
         total = extra[0] if extra else np.zeros(x.shape[1:], np.float32)

@@ -175,6 +175,16 @@ def test_biases_groups_and_formats_of_transforms():
         assert bounds.conv2d_bound(x[:0], w, padding=1, groups=2, profile=profile).shape == (0, 4, 6, 7)
 
 
+def test_intermediates_that_overflow_make_the_bound_infinite():
+    """Constant images, which the transforms first sum up, times small kernels: only the direct convolution is sure to be finite."""
+    x, w = np.full((1, 1, 8, 8), 2.0**126), np.full((1, 1, 3, 3), 2.0**-20)
+    assert np.isfinite(bounds.conv2d_bound(x, w)).all()
+    for profile in (*WINOGRAD.values(), FFT_FLOAT32):
+        assert np.isinf(bounds.conv2d_bound(x, w, profile=profile)).all()
+    with np.errstate(all="ignore"):
+        assert not np.isfinite(fft_conv2d(x, w)).any()
+
+
 def test_bad_input():
     one = np.ones((1, 1, 4, 4))
     with pytest.raises(ShapeError, match="`in_channels`"):

@@ -59,6 +59,13 @@ def test_fixed_orders(order, record_property):
     assert profile.growth(61) < FLOAT32.growth(61)
 
 
+@pytest.mark.parametrize("profile", [FLOAT16_FLOAT32, BFLOAT16_FLOAT32], ids=["FLOAT16_FLOAT32", "BFLOAT16_FLOAT32"])
+def test_a_bias_may_be_added_to_the_rounded_sum(profile):
+    """Two roundings of the output: more than one allows."""
+    x, w = data.operands("one_sign", (8, 300), np.random.default_rng(3), profile.output)
+    assert 0.5 < judged(x, w, profile, "late_bias", None, bias=0.75) <= 1
+
+
 def test_the_bound_is_reached_where_every_term_is_lost():
     """1 + 255 terms of u, each a tie to even: the error is (n - 1)*u, the bound n*u*(1 + (n - 1)*u)."""
     x, w = data.operands("stagnant", (256, 1), np.random.default_rng(0))

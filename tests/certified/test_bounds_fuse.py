@@ -117,6 +117,20 @@ def test_fused_and_multi_branch_outputs(name, record_property):
     assert min(worst) > 0
 
 
+def test_underflow():
+    """Products below the smallest subnormal number, doubled again by the scales: both sides are within the bound, whose S is far smaller."""
+    rng = np.random.default_rng(3)
+    zero, one = np.zeros(2), np.ones(2)
+    branches = [(w * 2.0**-75, None, (4096 * one, zero, zero, 2.0**-20 * one, 0.0), padding) for w, _, _, padding in block(rng, 2, FLOAT32)]
+    x = simulate.rounded(rng.standard_normal((1, 2, 4, 4)) * 2.0**-75, "float32")
+    truth = exact.conv2d(x, sum(centred(exact.as_fractions(w, "w") * 2**22, Fraction(0)) for w, *_ in branches), padding=1, out_dtype=None)
+    limit = bounds.branches_bound(x, branches)
+    assert worst_ratio(multi_branch(x, branches, FLOAT32, rng), truth, limit) > 0
+    assert worst_ratio(fused(x, [(w, b, (*bn[:4], 0.0), p) for w, b, bn, p in branches], FLOAT32, rng), truth, limit) > 0
+    with pytest.raises(AssertionError, match="above the bound"):
+        worst_ratio(multi_branch(x, branches, FLOAT32, rng), truth, bounds.branches_bound(x * 2.0**20, branches) * 2.0**-40)
+
+
 def test_planted_faults_are_caught():
     """A fused kernel judged as though it were not rounded to bfloat16, an identity of nine ones, a forgotten mean."""
     rng = np.random.default_rng(2)

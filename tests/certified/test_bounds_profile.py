@@ -96,6 +96,7 @@ def test_roundings_of_orders():
     assert {order: float(Profile(order=order).roundings(8)) for order in orders} == orders
     assert float(Profile(order="pairwise").roundings(2, 1024)) == 2  # two terms anywhere among zeros meet once
     assert float(Profile(order=4).roundings(8, 64, more=1)) == 9
+    assert TF32.growth(1000) > 2000 * 2.0**-23
     assert FLOAT32.growth(1000) == 1000 * 2.0**-24
     assert dataclasses.replace(FLOAT32, flush_to_zero=True).growth(1000) > 1000 * 2.0**-24
 

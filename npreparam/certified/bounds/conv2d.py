@@ -80,8 +80,8 @@ def _by_transform(x: Any, w: Any, bias: Any, window: Window, profile: Profile) -
     value, b = up(value, length), None
     if bias is not None:
         b, db = profile.addend(bias, "b")
-        value, partial = value + np.abs(b) + db, partial + np.abs(b) + db
-        error = error + profile.compound(1) * (value + error) + db
+        partial = partial + np.abs(b) + db
+        error = error + profile.compound(1) * (value + np.abs(b) + db + error) + db
     return up(profile.finish(error, value, partial, b))
 
 

@@ -36,13 +36,11 @@ def sum_of_products_bound(product: Product, operands: tuple[Any, Any], terms: An
         drift = drift + up(product(dx, np.abs(w)), terms)
     if dw.any():
         drift = drift + up(product(reach_x, dw), terms)
-    value = np.zeros(()) if profile.output == profile.accumulator else up(np.abs(product(x, w)) + (terms + 2) * 2.0**-52 * size, terms)
+    value = size if profile.output == profile.accumulator else up(np.abs(product(x, w)) + (terms + 2) * 2.0**-52 * size, terms)
     b, db, more = None, 0.0, 0
     if bias is not None:
         b, db = profile.addend(bias, "b")
-        size, drift, value, more = size + np.abs(b) + db, drift + db, value + np.abs(b), 1
-    if profile.output == profile.accumulator:
-        value = size
+        size, drift, more = size + np.abs(b) + db, drift + db, 1
     growth, tiny = profile.growth(terms, length, more), profile.underflow(terms)
     error = growth * (size + tiny) + tiny + drift
     return up(profile.finish(error, value, size + tiny, b))

@@ -143,8 +143,12 @@ class Profile:
         return k * self.unit if self.order == "any" and not self.flush_to_zero else self.compound(k)
 
     def underflow(self, products: Any) -> Floats:
-        """Absolute error that underflow adds to a sum of n products: n*eta; with flushing 2n*2^e_min, since additions underflow too."""
-        return np.asarray(products, np.float64) * self.tiny * (2 if self.flush_to_zero else 1)
+        """Absolute error that underflow adds to a sum of n products: n*eta, or n*2^e_min with flushing.
+
+        Where results are flushed, so are those of additions: but a product that is flushed leaves nothing to add, and k terms that are
+        left, with a bias k + 1, meet in at most so many additions less one.
+        """
+        return np.asarray(products, np.float64) * self.tiny
 
     def operand(self, x: Any, name: str) -> tuple[Floats, Floats]:
         """An operand as float64, and how far the number used in its place may be: 0, or u_in*|x| + eta_in where it must be rounded.
@@ -178,17 +182,15 @@ class Profile:
     def finish(self, error: Floats, value: Floats, partial: Any, bias: Floats | None = None) -> Floats:
         """Add the rounding to the output's format, and infinity where the range may be left.
 
-        `value` is at least |exact result|, `partial` at least every partial sum. Without a format of its own the output is the accumulator.
-        Otherwise its rounding is off by u_out*(|y| + error) + eta_out, and there are two where a `bias` is added: the sum may have been
-        rounded before the bias was added in the output's format.
+        `value` is at least |exact result| without the `bias`, `partial` at least every partial sum. Without a format of its own the output is
+        the accumulator. Otherwise its rounding is off by u_out*(|y| + error) + eta_out, and there are two where a bias is added: the sum
+        may have been rounded before the bias was added in the output's format.
         """
-        if self.output != self.accumulator:
-            tiny = smallest_normal(self.output) if self.flush_to_zero else smallest(self.output)
-            size = value + error
-            if bias is not None:
-                error = error + unit(self.output) * (size + np.abs(bias)) + tiny
-                size = value + error
-            error = error + unit(self.output) * size + tiny
+        tiny = smallest_normal(self.output) if self.flush_to_zero else smallest(self.output)
+        for addend in [0.0] if bias is None else [0.0, np.abs(bias)]:
+            value = value + addend
+            if self.output != self.accumulator:
+                error = error + unit(self.output) * (value + error) + tiny
         fits = (partial + error <= self.limit) & (value + error <= largest(self.output))
         return np.where(fits, error, np.inf)
 
