@@ -112,11 +112,14 @@ def test_winograd_judged_as_direct_is_caught():
         winograd_ratio("normal", 4, (2, 1, 16, 16), np.random.default_rng(0), FLOAT32)
 
 
-def test_winograd_judged_without_underflow_is_caught():
-    @dataclasses.dataclass(frozen=True, slots=True)
-    class NoUnderflow(bounds.Profile):
-        tiny = 0.0
+@dataclasses.dataclass(frozen=True, slots=True)
+class NoUnderflow(bounds.Profile):
+    """Planted fault: eta terms dropped."""
 
+    tiny = 0.0
+
+
+def test_winograd_judged_without_underflow_is_caught():
     with pytest.raises(AssertionError, match="above the bound"):
         winograd_ratio("subnormal", 4, (1, 2, 8, 8), np.random.default_rng(0), NoUnderflow(algorithm="winograd_4_3"))
 
@@ -145,6 +148,16 @@ def test_fourier_judged_as_direct_is_caught():
     worst_ratio(fft_conv2d(x, w), truth, bounds.conv2d_bound(x, w, profile=FFT_FLOAT32))
     with pytest.raises(AssertionError, match="above the bound"):
         worst_ratio(fft_conv2d(x, w), truth, bounds.conv2d_bound(x, w))
+
+
+def test_fourier_judged_without_underflow_is_caught():
+    """Subnormal images and large kernels: what the transform of the image loses is enlarged by the kernel."""
+    x = image("normal", (1, 1, 6, 6), np.random.default_rng(0))
+    x, w = simulate.rounded(x * 2.0**-140, "float32"), np.full((1, 1, 3, 3), 2.0**20)
+    got, truth = fft_conv2d(x, w), exact.conv2d(x, w, out_dtype=None)
+    assert worst_ratio(got, truth, bounds.conv2d_bound(x, w, profile=FFT_FLOAT32)) > 0
+    with pytest.raises(AssertionError, match="above the bound"):
+        worst_ratio(got, truth, bounds.conv2d_bound(x, w, profile=NoUnderflow(algorithm="fft")))
 
 
 @pytest.mark.parametrize("m", [*WINOGRAD, "fft"])

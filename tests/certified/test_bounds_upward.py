@@ -54,6 +54,11 @@ def test_products(profile, scale):
     taps = exact.conv2d(np.ones((1, 30, 4, 4)), np.ones((2, 30, 3, 3)), padding=1, out_dtype=None)
     growth = (taps + 1) * Fraction(profile.unit)
     assert_just_above(bounds.conv2d_bound(x, w, b, padding=1, profile=profile), growth * (size + taps * eta) + taps * eta)
+    if profile is FLOAT32:  # a bias in float64 is rounded first
+        wide = b.astype(np.float64) * (1 + 2.0**-40)
+        moved = (Fraction(profile.unit) * magnitudes(wide)[0] + eta).reshape(-1, 1, 1)
+        size = exact.conv2d(*magnitudes(x, w, wide), padding=1, out_dtype=None) + moved
+        assert_just_above(bounds.conv2d_bound(x, w, wide, padding=1), growth * (size + taps * eta) + taps * eta + moved)
 
 
 def test_gradients():
@@ -83,6 +88,16 @@ def test_winograd(m, profile):
     y = winograd(*magnitudes(between, w), m, tables=tables, dtype=object)
     moved = exact.conv2d(*magnitudes(between, w), out_dtype=None) * Fraction(1, 2**24)
     assert_just_above(bounds.conv2d_bound(between, w, profile=profile), theta * y + moved, COARSE)
+
+
+@pytest.mark.parametrize(("m", "profile"), [(2, WINOGRAD_F2_3), (4, WINOGRAD_F4_3), (6, WINOGRAD_F6_3)])
+def test_winograd_of_zeros(m, profile):
+    """What underflow alone may do: 2C*eta in every product, through |A|, and 2a(1 + largest row sum) of it in that transform itself."""
+    a, channels, eta = m + 2, 5, Fraction(1, 2**149)
+    at = np.abs(transforms(m)[0])
+    d = (at @ np.full((a, a), 2 * channels * eta) @ at.T) + 2 * a * (1 + at.sum(1).max()) * eta
+    got = bounds.conv2d_bound(np.zeros((1, channels, a, a)), np.zeros((1, channels, 3, 3)), profile=profile)
+    assert_just_above(got[0, 0], d * (1 + compound(channels + 4 * a + 12, profile.unit)), COARSE)
 
 
 def test_fourier():
