@@ -40,7 +40,7 @@ def exact_batch_norm(x, gamma, beta, mean, var, eps):
 def machine_moments(x, profile, variance, style, rng):
     """Mean and variance along axis 0, in the accumulator's arithmetic."""
     machine = simulate.Machine(simulate.DTYPES[profile.accumulator], profile.flush_to_zero)
-    x, n = x.astype(machine.dtype), machine.dtype(len(x))
+    x, n = machine.out(x.astype(machine.dtype)), machine.dtype(len(x))
     mean = machine.out(machine.total(x, style, rng) / n)
     if variance == "one_pass":
         square = machine.out(machine.total(machine.mul(x, x), style, rng) / n)
@@ -53,7 +53,7 @@ def machine_moments(x, profile, variance, style, rng):
 def machine_normalize(x, gamma, beta, mean, var, eps, profile, form):
     """(x - mean)*s*gamma + beta as written; x*slope + shift; or with the reciprocal root 2 ulp off, as hardware may give it."""
     machine = simulate.Machine(simulate.DTYPES[profile.accumulator], profile.flush_to_zero)
-    x, gamma, beta, mean, var = (np.asarray(v).astype(machine.dtype) for v in (x, gamma, beta, mean, var))
+    x, gamma, beta, mean, var = (machine.out(np.asarray(v).astype(machine.dtype)) for v in (x, gamma, beta, mean, var))
     v = machine.add(var, machine.dtype(eps))
     root = machine.out(machine.dtype(1) / machine.out(np.sqrt(v)))
     if form == "reciprocal":
@@ -132,6 +132,11 @@ def test_subnormal_values():
         worst_ratio(got, exact_batch_norm(x, gamma, beta, [Fraction(0)] * 2, [Fraction(1)] * 2, Fraction(1, 10**40)), limit)
     with pytest.raises(AssertionError, match="above the bound"):
         worst_ratio(got, exact_batch_norm(x, gamma, beta, [Fraction(0)] * 2, [Fraction(1)] * 2, Fraction(1, 10**40)), limit * 2.0**-26)
+    gamma, x = np.full(2, 2.0**-130), x * 2.0**130  # a subnormal gamma times large x: flushed, all of it is the error
+    got = machine_normalize(x, gamma, beta, 0 * one, one, 0.0, PROFILES["FLUSHED"], "affine")
+    truth = exact_batch_norm(x, gamma, beta, [Fraction(0)] * 2, [Fraction(1)] * 2, Fraction(1, 10**40))
+    assert (got == 0).all()
+    assert worst_ratio(got, truth, bounds.batch_norm_eval_bound(x, gamma, beta, 0 * one, one, 0.0, PROFILES["FLUSHED"])) > 0
     tiny = 2.0**-140 * np.ones(1)
     assert bounds.batch_norm_eval_bound(np.ones((1, 1)), np.ones(1), np.ones(1), np.ones(1), tiny, 0.0).item() == np.inf
 

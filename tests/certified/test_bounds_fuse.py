@@ -160,6 +160,8 @@ def test_planted_faults_are_caught():
 def test_bad_input():
     one, x = np.ones(1), np.ones((1, 1, 4, 4))
     bn = (one, one, one, one, 0.0)
+    with pytest.raises(ArgumentError, match=r"must be \(gamma, beta, mean, var, eps\)"):
+        bounds.branches_bound(x, [(x, None, bn[:4], 0)])
     with pytest.raises(ArgumentError, match="`branches` is empty"):
         bounds.branches_bound(x, [])
     with pytest.raises(ShapeError, match=r"`branches` have outputs of shapes \(1, 1, 4, 4\) and \(1, 1, 2, 2\)"):

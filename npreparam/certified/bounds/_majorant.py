@@ -37,6 +37,20 @@ def up(value: Any, operations: Any = OPERATIONS) -> Floats:
     return np.where(np.isnan(v), np.inf, np.where(v == 0, 0.0, raised))
 
 
+def plus(*growths: Any) -> Any:
+    """(1 + f)(1 + g)... - 1 = f + g + f*g ..., without the cancellation of writing it so: factors of error that act one after the other.
+
+    >>> plus(2.0**-60, 2.0**-60) > 2.0**-59
+    False
+    >>> plus(1.0, 1.0, 1.0)
+    7.0
+    """
+    total = growths[0]
+    for growth in growths[1:]:
+        total = total + growth + total * growth
+    return total
+
+
 def as_finite(x: Any, name: str) -> Floats:
     """An array of one of the formats, or of integers, as float64.
 

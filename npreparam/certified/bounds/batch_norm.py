@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from npreparam._errors import ArgumentError, ShapeError
-from npreparam.certified.bounds._majorant import Floats, U, quiet, up
+from npreparam.certified.bounds._majorant import Floats, U, plus, quiet, up
 from npreparam.certified.bounds.profile import FLOAT32, Profile
 from npreparam.certified.bounds.reduce import mean_error
 
@@ -45,12 +45,13 @@ def _per_channel(x: Floats, profile: Profile, **values: Any) -> list[Floats]:
 def _affine_error(reach: Floats, gamma: Floats, beta: Floats, root: Floats, profile: Profile) -> tuple[Floats, Floats]:
     """(rounding error, largest intermediate) of (x - mean)*root*gamma + beta in any order, with `reach` at least |x| + |mean|.
 
-    f*(S + a) + a with S = |gamma|*root*reach + |beta|, f = (1 - u)^-10 - 1, and a what underflow adds in gamma*root (times reach), in
-    (x - mean)*root (times gamma), where a difference is flushed (times gamma*root), and in the last four operations.
+    f*(S + a) + a with S = |gamma|*root*reach + |beta|, f = (1 - u)^-10 - 1, and a what underflow adds: in gamma*root (times reach), in
+    (x - mean)*root (times gamma), in the last four operations, and by flushing gamma (times root*reach), x, mean or a difference of them
+    (times gamma*root) and beta.
     """
     slope = np.abs(gamma) * root
     size = slope * reach + np.abs(beta)
-    tiny = (reach + np.abs(gamma) + slope + 4) * profile.tiny
+    tiny = (reach * (1 + root) + np.abs(gamma) + 4 * slope + 5) * profile.tiny
     return up(profile.compound(AFFINE) * (size + tiny) + tiny), size + reach * (1 + root) + slope + np.abs(gamma)
 
 
@@ -119,11 +120,10 @@ def _moments(x: Floats, variance: str, profile: Profile) -> tuple[Floats, Floats
     mean, of_float64 = x.mean(over, keepdims=True), 2 * (n + 2) * U * size
     var = ((x - mean) ** 2).mean(over, keepdims=True)
     var_up = up(var + of_float64**2, n + 5)
-    of_mean, growth, tiny = mean_error(size, n, n, profile), profile.growth(n, n), (2 * n + 4 + 4 * size) * profile.tiny
+    of_mean, growth, tiny = mean_error(size, n, n, profile), profile.growth(n, n), (2 * n + 8 + 8 * size) * profile.tiny
 
     def more(k: int) -> Floats:
-        g = profile.compound(k)
-        return growth + g + growth * g
+        return plus(growth, profile.compound(k))
 
     if variance == "two_pass":
         of_var, total = more(5) * (var_up + of_mean**2 + tiny) + of_mean**2 + tiny, n * (var_up + of_mean**2)

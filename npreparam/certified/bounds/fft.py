@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from npreparam._shapes import Window, extent
-from npreparam.certified.bounds._majorant import Floats, up
+from npreparam.certified.bounds._majorant import Floats, plus, up
 from npreparam.certified.bounds.profile import Profile
 
 BUTTERFLY = 32  # absolute errors of underflow in one complex product and addition, summed over the stages (see `fft_bound`)
@@ -49,12 +49,12 @@ def fft_bound(x: Floats, w: Floats, window: Window, profile: Profile) -> tuple[F
     points, channels, groups = 2.0**stages, w.shape[1], window.groups
     e = transform_growth(stages + 2, profile)
     g = 2 * profile.unit / (1 - 2 * profile.unit)
-    r = (1 + math.sqrt(2) * g) * (1 + float(profile.compound(profile.roundings(channels)))) - 1
+    r = plus(math.sqrt(2) * g, float(profile.compound(profile.roundings(channels))))
     lost = BUTTERFLY * math.sqrt(points) * profile.tiny / e
     norm_x = _norm(x) + lost
     norm_w, sum_w = _norm(w) + lost, up(w.sum((2, 3)), w[0, 0].size)
     by_norm, by_sum = (_over_channels(norm_x, v, groups) for v in (norm_w, sum_w + e * math.sqrt(points) * norm_w))
-    error = by_norm * ((1 + e) ** 2 * (1 + r) - 1) + e * (1 + e) * (1 + r) * by_sum + BUTTERFLY * (channels + 1) * profile.tiny
+    error = by_norm * plus(e, e, r) + e * (1 + e) * (1 + r) * by_sum + BUTTERFLY * (channels + 1) * profile.tiny
     partial = points * (by_norm + error + norm_x.max(1, initial=0)[:, None] + norm_w.max(1, initial=0))
     shape = (*error.shape, *window.output_size(x.shape[2:]))
     return tuple(np.broadcast_to(v[..., None, None], shape) for v in (up(error, channels + 200), up(partial, channels + 200)))  # type: ignore[return-value]

@@ -20,6 +20,8 @@ Branch = tuple[Any, Any, Any, Any]  # w, b or None, (gamma, beta, mean, var, eps
 
 def _parameters(bn: Any, channels: int, profile: Profile) -> tuple[Floats, Floats, Floats, Floats]:
     """(|gamma|, |beta|, |mean|, at least 1/sqrt(var + eps)) of a batch norm."""
+    if not isinstance(bn, Sequence) or len(bn) != 5:
+        raise ArgumentError(f"`bn` (={bn!r}) must be (gamma, beta, mean, var, eps)")
     *values, eps = bn
     arrays = []
     for name, value in zip(("gamma", "beta", "mean", "var"), values, strict=True):
@@ -55,12 +57,12 @@ def fuse_conv_bn_bound(w: Any, b: Any, gamma: Any, beta: Any, mean: Any, var: An
     gamma, beta, mean, root = _parameters((gamma, beta, mean, var, eps), w.shape[0], profile)
     bias = np.zeros(w.shape[:1]) if b is None else np.abs(profile.parameter(b, "b"))
     slope = gamma * root
-    scaled, lost = w * slope[:, None, None, None], (w + 2) * profile.tiny
+    slopes, roots = (v[:, None, None, None] for v in (slope, root))
+    scaled, lost = w * slopes, (w * (1 + roots) + slopes + 2) * profile.tiny
     of_w = up(profile.compound(ROOT + 2) * (scaled + lost) + lost)
-    shift, lost = beta + (bias + mean) * slope, (bias + mean + slope + 4) * profile.tiny
+    shift, lost = beta + (bias + mean) * slope, ((bias + mean) * (1 + root) + 3 * slope + 6) * profile.tiny
     of_b = up(profile.compound(AFFINE) * (shift + lost) + lost)
-    largest_slope = slope[:, None, None, None]
-    return up(profile.finish(of_w, up(scaled), scaled + largest_slope)), up(profile.finish(of_b, up(shift), shift + slope + bias + mean))
+    return up(profile.finish(of_w, up(scaled), scaled + slopes)), up(profile.finish(of_b, up(shift), shift + slope + bias + mean))
 
 
 @quiet
@@ -126,8 +128,8 @@ def fusion_difference_bound(x: Any, branches: Sequence[Branch], stride: Size2 = 
 def _branch_magnitudes(reach: Floats, branch: Branch, geometry: tuple[Any, int], profile: Profile) -> tuple[Floats, Floats, Floats]:
     """(S, what an underflow is multiplied by, sum of the magnitudes in between) of one branch.
 
-    Underflow in a product of the convolution is multiplied by |s|; in x by |w|, in w by |x|, both perhaps by |s|; in s by all that s multiplies;
-    in the root's product by |gamma|.
+    Underflow in a product of the convolution is multiplied by |s|; in x by |w|, in w by |x|, both perhaps by |s|; in s by all that s multiplies,
+    in gamma by that and the root; in the root's product by |gamma|.
     """
     w, b, bn, padding = branch
     stride, groups = geometry
@@ -139,5 +141,5 @@ def _branch_magnitudes(reach: Floats, branch: Branch, geometry: tuple[Any, int],
     under, over = (up(ops.conv2d(reach, v, None, stride, padding, 1, groups), v[0].size) for v in (np.ones(w.shape), w))
     inside = over + bias + mean
     size = up(slope * inside + beta)
-    tiny = (1 + slope) * (1 + under + up(w.sum((1, 2, 3)), w[0].size)[:, None, None]) + inside + gamma
+    tiny = (1 + slope) * (1 + under + up(w.sum((1, 2, 3)), w[0].size)[:, None, None]) + inside * (1 + root) + gamma
     return size, up(tiny), up(inside * (1 + root) + slope + size + w.max(initial=0) + reach.max(initial=0))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from npreparam._errors import ShapeError
-from npreparam.certified.bounds._majorant import Floats, quiet, up
+from npreparam.certified.bounds._majorant import Floats, plus, quiet, up
 from npreparam.certified.bounds.profile import FLOAT32, Profile
 
 Axis = int | tuple[int, ...] | None
@@ -27,7 +27,7 @@ def mean_error(absolute_mean: Floats, count: Any, length: Any, profile: Profile)
     """
     growth, scaling = profile.growth(count, length), profile.compound(2)
     tiny = (2 * np.asarray(count, np.float64) + 2) * profile.tiny
-    return up((growth + scaling + growth * scaling) * (absolute_mean + tiny) + tiny)
+    return up(plus(growth, scaling) * (absolute_mean + tiny) + tiny)
 
 
 @quiet
