@@ -138,7 +138,7 @@ def factors(p, q, triples, shape):
     pairs = {at: [] for at in np.ndindex(shape)}
     for at, at_p, at_q in triples:
         pairs[at].append((p[at_p], q[at_q]))
-    longest = max(map(len, pairs.values()))
+    longest = max(1, *map(len, pairs.values()))  # one zero at least, where every window lies in the padding
     return tuple(np.array([[pair[side] for pair in found] + [0.0] * (longest - len(found)) for found in pairs.values()]).T.reshape(longest, *shape)
                  for side in (0, 1))
 

@@ -61,6 +61,8 @@ def test_factors_are_those_of_the_loops():
     y = naive.conv2d(x, w, None, *geometry)
     left, right = simulate.factors(x, w, naive.conv_terms(x.shape, w.shape, *geometry), y.shape)
     assert ((left * right).sum(0) == y).all()
+    outside = ((4, 4), ((1, 0), (1, 0)), (1, 1), 1)  # the one window lies in the padding
+    assert simulate.conv2d(np.ones((1, 1, 1, 1)), np.ones((1, 1, 1, 1)), FLOAT32, "sequential", rng, geometry=outside).tolist() == [[[[0]]]]
 
 
 def test_the_judge_sees_the_smallest_excess():

@@ -101,7 +101,6 @@ def winograd_bound(x: Floats, w: Floats, window: Window, profile: Profile) -> tu
     u, v = up(both_sides(g, w), operations), up(both_sides(bt, tiles(x, window, m)), operations)
     u_split = u.reshape(groups, w.shape[0] // groups, *u.shape[1:])
     v_split = v.reshape(v.shape[0], groups, inputs, *v.shape[2:])
-
     summed = up(_over_channels(u_split, v_split), operations)
     lost = up(tiny[0] * (v_split.sum(2) + inputs * tiny[1]))[:, :, None] + up(tiny[1] * u_split.sum(2))[:, :, None, None]
     lost = up(lost, operations) + 2 * inputs * profile.tiny
