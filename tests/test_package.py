@@ -25,7 +25,7 @@ def loaded_by(statement):
     return done.stdout.split()
 
 
-@pytest.mark.parametrize("module", ["", ".ops", ".tape", ".nn", ".fuse", ".exact", ".models"])
+@pytest.mark.parametrize("module", ["", ".ops", ".tape", ".nn", ".fuse", ".exact", ".certified", ".certified.bounds", ".models"])
 def test_importing_loads_nothing_heavy(module):
     assert loaded_by(f"import npreparam{module}") == []
 
