@@ -37,6 +37,13 @@ def burst(call):
     return times
 
 
+def once(call):
+    """Seconds of one call."""
+    begin = time.perf_counter()
+    call()
+    return time.perf_counter() - begin
+
+
 def duel(ours, theirs):
     """Median seconds of both."""
     ours(), theirs()
