@@ -5,6 +5,7 @@
 * `npreparam.fuse`: several convolution branches with batch norm as one convolution
 * `npreparam.nn`, `npreparam.models`: layers, blocks, optimizers; a RepVGG classifier and a VAE
 * `npreparam.exact`: the same definitions in rational arithmetic, correctly rounded
+* `npreparam.certified`: the same numbers as `exact` at the speed of arrays; `certified.bounds`: how far an implementation may be from them
 """
 
 from npreparam._errors import ArgumentError, DTypeError, FormatError, ShapeError, StateError, UnusedInputError
