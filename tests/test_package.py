@@ -1,6 +1,7 @@
 """Promises of the package as a whole: import rules, what importing loads, the README's commands, and the run without a compiler."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -89,3 +90,15 @@ def test_the_readme_has_two_set_up_commands():
     assert text.count("pip install") - text.count("'npreparam[") == 2
     assert "python -m npreparam tour" in text
     assert "python -m pytest" in text
+
+
+def test_the_readme_s_code_runs_in_order_and_ends_with_the_errors_it_announces():
+    names, outcomes = {}, []
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL):
+        try:
+            exec(block, names)
+            outcomes.append(None)
+        except Exception as error:
+            outcomes.append(type(error).__name__)
+    assert outcomes == [None, "UnusedInputError", None]
+    assert (names["error"] <= names["bounds"].conv2d_bound(names["x"], names["w"], padding=1)).all()
