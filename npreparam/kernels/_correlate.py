@@ -78,47 +78,63 @@ class Block(NamedTuple):
 
 
 @kernel
+def place_tile(t: int, place: Block, problem: Any, plan: Plan) -> tuple[int, int, int, int]:
+    """Tile t of a problem: (row, column) of its first output pixel, where that pixel is in the padded images, and in the output."""
+    per_row = problem[PER_ROW]
+    if per_row:
+        r, c = t // per_row, (t % per_row) * plan.width
+    else:
+        r, c = t * plan.width // plan.row, t * plan.width % plan.row
+    x = place.image * plan.image + place.group * (plan.image // plan.groups) + r * plan.row + c
+    channel = place.group * plan.rows + place.block * plan.tile_rows
+    y = (place.first_image + place.image) * plan.out[0] + channel * plan.out[1] + problem[ORIGIN]
+    return r, c, x, y
+
+
+@kernel
 def run_tiles(first: int, last: int, place: Block, problem: Any, plan: Plan, data: Operands, buffer: Any) -> None:
     """Tiles first..last-1 of one block of output channels of one image."""
-    taps, rows, tile_rows = problem[TAPS], plan.rows, plan.tile_rows
-    width = plan.width
+    taps, rows, tile_rows, width = problem[TAPS], plan.rows, plan.tile_rows, plan.width
     block = place.group * -(-rows // tile_rows) + place.block
     packed, begin = (block * plan.weight_offsets.size + problem[FIRST_TAP]) * tile_rows, block * tile_rows
     unpacked = data.w.start + problem[FIRST_TAP] + place.group * plan.weight_strides[0] + place.block * tile_rows * plan.weight_strides[1]
-    x = place.image * plan.image + place.group * (plan.image // plan.groups)
     live = min(tile_rows, rows - place.block * tile_rows)
-    base = (place.first_image + place.image) * plan.out[0] + (place.group * rows + place.block * tile_rows) * plan.out[1] + problem[ORIGIN]
-    columns, per_row = problem[WIDTH], problem[PER_ROW]
+    columns = problem[WIDTH]
     for t in range(first, last):
-        if per_row:
-            r, c = t // per_row, (t % per_row) * width
-            pixel = r * plan.row + c
-        else:
-            pixel = t * width
-            r, c = pixel // plan.row, pixel % plan.row
+        r, c, x, base = place_tile(t, place, problem, plan)
         whole = c + width <= columns and plan.out[3] == 1 and live == tile_rows
-        target, at, step, low = (data.y, base + r * plan.out[2] + c, plan.out[1], data.low) if whole else (buffer, 0, width, tile_rows * width)
-        if data.low:
-            for i in range(0, tile_rows, PAIR_ROWS):
-                if tile_rows == 1:
-                    single_pair_tile(data.packed, packed, 1, data.padded, x + pixel, plan.offsets, problem[FIRST_TAP], taps, data.start, begin,
-                                     target, at, step, low)
-                else:
-                    pair_tile(data.packed, packed + i, tile_rows, data.padded, x + pixel, plan.offsets, problem[FIRST_TAP], taps, data.start,
-                              begin + i, target, at + i * step, step, low)
-        elif not data.packed.size:
-            unpacked_tile(data.w.span, unpacked, plan.weight_strides[1], live, data.padded, x + pixel, plan.offsets, problem[FIRST_TAP], taps,
+        target, at, step = (data.y, base + r * plan.out[2] + c, plan.out[1]) if whole else (buffer, 0, width)
+        if not data.packed.size:
+            unpacked_tile(data.w.span, unpacked, plan.weight_strides[1], live, data.padded, x, plan.offsets, problem[FIRST_TAP], taps,
                           data.start, begin, data.floor, target, at, step)
         elif tile_rows == 1:
-            single_tile(data.packed, packed, 0, 0, data.padded, x + pixel, plan.offsets, problem[FIRST_TAP], taps, data.start, begin, data.floor,
+            single_tile(data.packed, packed, 0, 0, data.padded, x, plan.offsets, problem[FIRST_TAP], taps, data.start, begin, data.floor,
                         target, at, step)
         else:
-            tile(data.packed, packed, 0, 0, data.padded, x + pixel, plan.offsets, problem[FIRST_TAP], taps, data.start, begin, data.floor,
+            tile(data.packed, packed, 0, 0, data.padded, x, plan.offsets, problem[FIRST_TAP], taps, data.start, begin, data.floor,
                  target, at, step)
         if not whole:
             scatter(buffer, 0, live, data.y, base, plan, r, c, (problem[HEIGHT], columns))
-            if data.low:
-                scatter(buffer, low, live, data.y, base + data.low, plan, r, c, (problem[HEIGHT], columns))
+
+
+@kernel
+def run_pair_tiles(first: int, last: int, place: Block, problem: Any, plan: Plan, data: Operands, buffer: Any) -> None:
+    """The same in doubled precision, by way of the buffer."""
+    taps, tile_rows, low = problem[TAPS], plan.tile_rows, plan.tile_rows * plan.width
+    block = place.group * -(-plan.rows // tile_rows) + place.block
+    packed, begin = (block * plan.weight_offsets.size + problem[FIRST_TAP]) * tile_rows, block * tile_rows
+    live = min(tile_rows, plan.rows - place.block * tile_rows)
+    for t in range(first, last):
+        r, c, x, base = place_tile(t, place, problem, plan)
+        if tile_rows == 1:
+            single_pair_tile(data.packed, packed, 1, data.padded, x, plan.offsets, problem[FIRST_TAP], taps, data.start, begin,
+                             buffer, 0, plan.width, low)
+        else:
+            for i in range(0, tile_rows, PAIR_ROWS):
+                pair_tile(data.packed, packed + i, tile_rows, data.padded, x, plan.offsets, problem[FIRST_TAP], taps, data.start, begin + i,
+                          buffer, i * plan.width, plan.width, low)
+        scatter(buffer, 0, live, data.y, base, plan, r, c, (problem[HEIGHT], problem[WIDTH]))
+        scatter(buffer, low, live, data.y, base + data.low, plan, r, c, (problem[HEIGHT], problem[WIDTH]))
 
 
 @kernel
@@ -142,7 +158,11 @@ def correlate(first: int, last: int, first_image: int, plan: Plan, data: Operand
         tiles = min(plan.strip, plan.problems[p, TILES] - begin)
         block, t = divmod(rest, tiles)
         count = min(last - task, tiles - t)
-        run_tiles(begin + t, begin + t + count, Block(first_image, image, group, block), plan.problems[p], plan, data, buffer)
+        place = Block(first_image, image, group, block)
+        if data.low:
+            run_pair_tiles(begin + t, begin + t + count, place, plan.problems[p], plan, data, buffer)
+        else:
+            run_tiles(begin + t, begin + t + count, place, plan.problems[p], plan, data, buffer)
         task += count
 
 

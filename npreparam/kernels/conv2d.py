@@ -64,8 +64,9 @@ def conv2d_weight_grad(gy: Array, x: Array, window: Window, pair: bool = False) 
     """gw[o, i, kh, kw] = sum over (n, r, c) of gy[n, o, r, c] * padded x[n, i, r*s + kh*d, c*s + kw*d]."""
     shape = (gy.shape[1], x.shape[1] // window.groups, *window.kernel)
     gw = _result(shape, gy.dtype, pair)
-    gw[...] = 0
-    if gw.size and gy.size:
+    if not gy.size:
+        gw[...] = 0
+    elif gw.size:
         source, plan = _plan.weight_grad(x.shape, shape, window, x.itemsize)
         reduction(plan, x.shape[0], strided(x), source, strided(gy), (gy.shape[2], gy.shape[3]), gw, pair)
         if not pair and window.padding != ((0, 0), (0, 0)) and _padding_met(gy, gw[:, 0, 0, 0], gw[:, 0, -1, -1]):
