@@ -136,7 +136,7 @@ class Window:
         _check_limit("kernel", [extent(k, 1) for k in kernel])
         _check_limit("stride", stride)
         _check_limit("padding", [*sides[0], *sides[1]])
-        _check_limit("dilation", [extent(k, d) for k, d in zip(kernel, dilation, strict=True) if k > 1])
+        _check_limit("dilation", [max(d, extent(k, d)) for k, d in zip(kernel, dilation, strict=True)])
         return cls(kernel, stride, sides, dilation, groups)
 
     def output_size(self, size: Pair) -> Pair:

@@ -13,11 +13,12 @@ from npreparam.exact.rounding import dtype_of
 
 Array = NDArray[Any]
 FORMATS = ("float16", "bfloat16", "float32", "float64")
+quiet = np.errstate(all="ignore")  # a decorator: overflow and the like are part of the answer
 MOST_TERMS = 2**28  # of one sum: what the bounds and the accumulator's carries allow
 
 
-def one_format(*, optional: Sequence[str] = (), **arrays: Any) -> tuple[np.dtype[Any], list[Any]]:
-    """The format of the arguments, and the arguments as float64 arrays in C order (an exact conversion); None stays None where optional."""
+def one_format(*, optional: Sequence[str] = (), **arrays: Any) -> np.dtype[Any]:
+    """The format that all arguments have; None is passed over where optional."""
     dtypes: dict[str, np.dtype[Any]] = {}
     for name, value in arrays.items():
         if value is None and name in optional:
@@ -30,9 +31,12 @@ def one_format(*, optional: Sequence[str] = (), **arrays: Any) -> tuple[np.dtype
     if len(set(dtypes.values())) > 1:
         told = ", ".join(f"`{name}` {dtype}" for name, dtype in dtypes.items())
         raise DTypeError(f"all arrays of one call must have the same dtype, got {told}; convert with .astype")
-    wide = [None if name not in dtypes else np.require(np.asarray(value, np.float64), requirements=["C", "A", "W"])
-            for name, value in arrays.items()]
-    return next(iter(dtypes.values())), wide
+    return next(iter(dtypes.values()))
+
+
+def widened(*arrays: Array | None) -> list[Any]:
+    """As float64 arrays in C order, writable, as the kernels want them: an exact conversion; None stays None."""
+    return [None if array is None else np.require(np.asarray(array, np.float64), requirements=["C", "A", "W"]) for array in arrays]
 
 
 def result_format(out_dtype: Any, same: np.dtype[Any]) -> np.dtype[Any]:
@@ -46,5 +50,4 @@ def result_format(out_dtype: Any, same: np.dtype[Any]) -> np.dtype[Any]:
 def check_terms(terms: int) -> None:
     """Raise ArgumentError where a sum has more terms than the bounds are proved for."""
     if terms > MOST_TERMS:
-        raise ArgumentError(f"each element is a sum of {terms} terms, but the bounds are proved for at most 2**28; split the operands and add "
-                            "the parts in `exact`")
+        raise ArgumentError(f"each element is a sum of {terms} terms, but the bounds are proved for at most 2**28; split the sums")

@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from npreparam import kernels
 from npreparam._errors import StateError
 from npreparam._shapes import Window
-from npreparam.certified._inputs import check_terms
 from npreparam.certified.functions import Certified, narrowed
 
 Array = NDArray[Any]
@@ -38,7 +37,7 @@ class Sum(NamedTuple):
     """A sum of products for every element (n, o, p) of a result: how to compute it, and how large it can be."""
 
     candidate: Callable[[bool], Array]  # of shape (N, O, P); with True, pairs of shape (2, N, O, P)
-    terms: int  # at most, in one element
+    terms: int  # products in one element, at most
     depth: int  # roundings on the longest way through the candidate in float64
     across: Array  # (N, G, P): norms of one operand
     along: Array  # (O,): norms of the other
@@ -50,32 +49,30 @@ class Sum(NamedTuple):
 
 def settle(problem: Sum, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Certified:
     """Every element of a sum of products, correctly rounded to a dtype."""
-    check_terms(problem.terms)
-    trust_the_compiler()
+    trust_the_machine()
     if 0 in shape:
         return Certified(np.zeros(shape, dtype), 0)
-    with np.errstate(over="ignore", invalid="ignore"):
-        y = problem.candidate(dtype == np.float64)
-        value, doubt = _tested(problem, y, dtype)
-        flat, unsure = value.reshape(-1), np.flatnonzero(doubt)
-        if len(unsure) >= LATTICE_AT_LEAST:
-            unsure = _settle_lattice(problem, y, flat, unsure)
-        if len(unsure):
-            outputs, pixels = value.shape[1:]
-            accumulate = kernels.accumulate
-            target = {"float64": accumulate.TO_FLOAT64, "float32": accumulate.FLOAT32}.get(dtype.name, accumulate.TO_ODD)
-            flat[unsure] = narrowed(problem.repair(unsure, problem.start[unsure // pixels % outputs], target), dtype)
+    y = problem.candidate(dtype == np.float64)
+    value, doubt = _tested(problem, y, dtype)
+    flat, unsure = value.reshape(-1), np.flatnonzero(doubt)
+    if len(unsure) >= LATTICE_AT_LEAST:
+        unsure = _settle_lattice(problem, y, flat, unsure)
+    if len(unsure):
+        outputs, pixels = value.shape[1:]
+        accumulate = kernels.accumulate
+        target = {"float64": accumulate.TO_FLOAT64, "float32": accumulate.FLOAT32}.get(dtype.name, accumulate.TO_ODD)
+        flat[unsure] = narrowed(problem.repair(unsure, problem.start[unsure // pixels % outputs], target), dtype)
     return Certified(value.reshape(shape), len(unsure))
 
 
 def _tested(problem: Sum, y: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:
     """(value, doubt), both (N, O, P)."""
-    rounds = ((problem.terms + 2) * UNIT) ** 2 if dtype == np.float64 else problem.depth * UNIT
+    rounds, along = (((problem.terms + 2) * UNIT) ** 2, problem.along) if dtype == np.float64 else (problem.depth * UNIT, problem.walk)
     factor, tiny = rounds * SLACK, (problem.terms + 2) * ETA
     if dtype in (np.float32, np.float64):
-        along = problem.along if dtype == np.float64 else problem.walk
         return kernels.certify.round_and_doubt(y, problem.across, along, problem.start, factor, tiny)
-    size = _magnitudes(problem, np.arange(y.size)).reshape(y.shape)
+    across = np.repeat(problem.across, y.shape[1] // problem.across.shape[1], axis=1)
+    size = across * along[:, None] + np.abs(problem.start)[:, None]
     bound = np.where(size == 0, 0, factor * size + tiny + 2.0**-51 * np.abs(y))
     low, value, high = (narrowed(end, dtype) for end in (y - bound, y + 0.0, y + bound))
     return value, ~((low == high) & (low != 0) | (size == 0))
@@ -102,17 +99,27 @@ def _settle_lattice(problem: Sum, y: Array, flat: Array, unsure: Array) -> Array
     return unsure[~exact]
 
 
+def trust_the_machine() -> None:
+    """Raise StateError where the proofs do not hold: a wrong compilation, or a thread told to round otherwise or to flush to zero."""
+    if not kernels.certify.default_environment(1.0, 2.0**-1022):
+        raise StateError("this thread does not round to nearest, or flushes subnormal numbers to zero, so nothing can be certified; a library "
+                         "built with -ffast-math may have set that when it was loaded: call from another thread, or do not load it")
+    trust_the_compiler()
+
+
 @lru_cache(1)
 def trust_the_compiler() -> None:
     """Raise StateError where the compiled error-free transformations are not: a compiler that reassociates would break every proof."""
-    big, odd = 2.0**53, 1 + 2.0**-30
+    sums, big, odd = kernels.conv2d, 2.0**53, 1 + 2.0**-30
     x, w = np.array([big, 1.0, -big, odd]), np.array([[1.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, odd]])
-    pairs = kernels.conv2d.conv2d(x.reshape(1, 4, 1, 1), w.reshape(2, 4, 1, 1), None, Window.of(1), pair=True).reshape(2, 2)
-    gradient = kernels.conv2d.conv2d_weight_grad(w.T.reshape(4, 2, 1, 1), x.reshape(4, 1, 1, 1), Window.of(1), pair=True).reshape(2, 2)
-    expected = np.array([[1.0, 1 + 2.0**-29], [0.0, 2.0**-60]])  # big + 1 - big, and odd^2, as unevaluated pairs
-    accumulate = kernels.accumulate
-    decided = accumulate.decide(x, w.sum(axis=0), 4, 0.0, accumulate.TO_ODD, np.zeros(accumulate.LIMBS, np.int64))
-    if not (_same_pairs(pairs, expected) and _same_pairs(gradient, expected) and decided == 2 + 2.0**-29 + 2.0**-51):
+    image, expected = x.reshape(1, 4, 1, 1), np.array([[1.0, 1 + 2.0**-29], [0.0, 2.0**-60]])  # big + 1 - big, and odd^2, as unevaluated pairs
+    pairs = [sums.forward_sums(image, w.reshape(2, 4, 1, 1), None, Window.of(1), pair=True).reshape(2, 2),
+             np.concatenate([sums.forward_sums(image, row.reshape(1, 4, 1, 1), None, Window.of(1), pair=True).reshape(2, 1) for row in w], axis=1),
+             sums.weight_grad_sums(w.T.reshape(4, 2, 1, 1), x.reshape(4, 1, 1, 1), Window.of(1), pair=True).reshape(2, 2)]
+    odd_sum = kernels.accumulate.decide(x, w.sum(axis=0), 4, 0.0, kernels.accumulate.TO_ODD, np.zeros(kernels.accumulate.LIMBS, np.int64))
+    one = np.ones((1, 1, 1))
+    tie, doubt = kernels.certify.round_and_doubt(np.array([1.0, 2.0**-53]).reshape(2, 1, 1, 1), one, one[0, 0], one[0, 0], 2.0**-99, 0.0)
+    if not (all(_same_pairs(found, expected) for found in pairs) and odd_sum == 2 + 2.0**-29 + 2.0**-51 and tie.item() == 1 and doubt.item()):
         raise StateError("the error-free transformations are compiled wrong (a fused multiply-add that rounds twice, or reassociated additions), "
                          "so nothing can be certified; remove Numba's cache and fast-math settings, or try NUMBA_CPU_NAME=generic")
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from npreparam import kernels
 from npreparam._shapes import Padding, Pair, Size2, Window
-from npreparam.certified._inputs import one_format, result_format
+from npreparam.certified._inputs import check_terms, one_format, quiet, result_format, widened
 from npreparam.certified._products import Sum, settle
 from npreparam.certified.functions import Certified
 from npreparam.ops._geometry import forward_window, input_grad_window, weight_grad_window
@@ -19,6 +19,7 @@ from npreparam.ops._geometry import forward_window, input_grad_window, weight_gr
 Array = NDArray[Any]
 
 
+@quiet
 def conv2d(x: Array, w: Array, b: Array | None = None, stride: Size2 = 1, padding: Padding = 0, dilation: Size2 = 1, groups: int = 1,
            out_dtype: Any = "same") -> Certified:
     """The correctly rounded convolution: the same numbers as `exact.conv2d`, at the speed of arrays.
@@ -38,19 +39,20 @@ def conv2d(x: Array, w: Array, b: Array | None = None, stride: Size2 = 1, paddin
     >>> conv2d(np.float32([[[[1, 2**-25]]]]), np.float32([[[[1, 1]]]])).value    # 1 + 2^-25 rounds to 1
     array([[[[1.]]]], dtype=float32)
     """
-    dtype, (x, w, b) = one_format(x=x, w=w, b=b, optional=("b",))
+    dtype = result_format(out_dtype, one_format(x=x, w=w, b=b, optional=("b",)))
     window = forward_window(x, w, b, (stride, padding, dilation, groups))
-    return _forward(x, w, b, window, result_format(out_dtype, dtype))
+    check_terms(math.prod(w.shape[1:]))
+    return _forward(*widened(x, w, b), window, dtype)
 
 
 def _forward(x: Array, w: Array, b: Array | None, window: Window, dtype: np.dtype[Any]) -> Certified:
     n, outputs, out = len(x), len(w), window.output_size((x.shape[2], x.shape[3]))
     terms = math.prod(w.shape[1:])
     squares = _squares_by_group(x, window.groups)
-    across = kernels.conv2d.conv2d(squares, _ones(window), None, window)
+    across = kernels.conv2d.forward_sums(squares, _ones(window), None, window)
     problem = Sum(
-        candidate=lambda pair: _planes(kernels.conv2d.conv2d(x, w, b, window, pair=pair), pair),
-        terms=terms + 1, depth=terms + 1,
+        candidate=lambda pair: _planes(kernels.conv2d.forward_sums(x, w, b, window, pair=pair), pair),
+        terms=terms, depth=terms,
         across=np.sqrt(across).reshape(n, window.groups, math.prod(out)), along=np.sqrt(kernels.certify.squares_of_rows(w.reshape(outputs, terms))),
         walk=kernels.certify.prefix_norms_of_rows(w.reshape(outputs, terms)),
         start=np.zeros(outputs) if b is None else b,
@@ -60,6 +62,7 @@ def _forward(x: Array, w: Array, b: Array | None, window: Window, dtype: np.dtyp
     return settle(problem, (n, outputs, *out), dtype)
 
 
+@quiet
 def conv2d_input_grad(gy: Array, w: Array, input_shape: Sequence[int], stride: Size2 = 1, padding: Padding = 0, dilation: Size2 = 1,
                       groups: int = 1, out_dtype: Any = "same") -> Certified:
     """The correctly rounded gradient of a convolution with respect to its input.
@@ -73,20 +76,21 @@ def conv2d_input_grad(gy: Array, w: Array, input_shape: Sequence[int], stride: S
     >>> conv2d_input_grad(np.ones((1, 1, 1, 2)), np.ones((1, 1, 1, 2)), (1, 1, 1, 3)).value
     array([[[[1., 2., 1.]]]])
     """
-    dtype, (gy, w) = one_format(gy=gy, w=w)
+    dtype = result_format(out_dtype, one_format(gy=gy, w=w))
     window, size = input_grad_window(gy, w, input_shape, (stride, padding, dilation, groups))
-    return _input_grad(gy, w, size, window, result_format(out_dtype, dtype))
+    check_terms(w.size // max(1, w.shape[1] * window.groups))
+    return _input_grad(*widened(gy, w), size, window, dtype)
 
 
 def _input_grad(gy: Array, w: Array, size: Pair, window: Window, dtype: np.dtype[Any]) -> Certified:
     groups, (outputs, inputs, *kernel) = window.groups, w.shape
     terms, channels = outputs // groups * math.prod(kernel), inputs * groups
     squares = _squares_by_group(gy, groups)
-    across = kernels.conv2d.conv2d_input_grad(squares, _ones(window), size, window)
-    by_input = np.ascontiguousarray(w.reshape(groups, outputs // groups, inputs, -1).swapaxes(1, 2)).reshape(channels, terms)
+    across = kernels.conv2d.input_grad_sums(squares, _ones(window), size, window)
+    by_input = np.ascontiguousarray(w.reshape(groups, outputs // groups, inputs, math.prod(kernel)).swapaxes(1, 2)).reshape(channels, terms)
     shape = (len(gy), channels, *size)
     problem = Sum(
-        candidate=lambda pair: _planes(kernels.conv2d.conv2d_input_grad(gy, w, size, window, pair=pair), pair),
+        candidate=lambda pair: _planes(kernels.conv2d.input_grad_sums(gy, w, size, window, pair=pair), pair),
         terms=terms, depth=terms,
         across=np.sqrt(across).reshape(len(gy), groups, math.prod(size)), along=np.sqrt(kernels.certify.squares_of_rows(by_input)),
         walk=kernels.certify.prefix_norms_of_rows(by_input),
@@ -97,6 +101,7 @@ def _input_grad(gy: Array, w: Array, size: Pair, window: Window, dtype: np.dtype
     return settle(problem, shape, dtype)
 
 
+@quiet
 def conv2d_weight_grad(gy: Array, x: Array, weight_shape: Sequence[int], stride: Size2 = 1, padding: Padding = 0, dilation: Size2 = 1,
                        groups: int = 1, out_dtype: Any = "same") -> Certified:
     """The correctly rounded gradient of a convolution with respect to its weights.
@@ -110,9 +115,10 @@ def conv2d_weight_grad(gy: Array, x: Array, weight_shape: Sequence[int], stride:
     >>> conv2d_weight_grad(np.ones((1, 1, 1, 2)), np.ones((1, 1, 1, 3)), (1, 1, 1, 2)).value
     array([[[[2., 2.]]]])
     """
-    dtype, (gy, x) = one_format(gy=gy, x=x)
+    dtype = result_format(out_dtype, one_format(gy=gy, x=x))
     window = weight_grad_window(gy, x, weight_shape, (stride, padding, dilation, groups))
-    return _weight_grad(gy, x, window, result_format(out_dtype, dtype))
+    check_terms(gy.size // max(1, gy.shape[1]))
+    return _weight_grad(*widened(gy, x), window, dtype)
 
 
 def _weight_grad(gy: Array, x: Array, window: Window, dtype: np.dtype[Any]) -> Certified:
@@ -121,7 +127,7 @@ def _weight_grad(gy: Array, x: Array, window: Window, dtype: np.dtype[Any]) -> C
     shape = (outputs, inputs, *window.kernel)
     norms, along = np.sqrt(_squares_by_channel(x)).reshape(1, window.groups, inputs), np.sqrt(_squares_by_channel(gy))
     problem = Sum(
-        candidate=lambda pair: _planes(kernels.conv2d.conv2d_weight_grad(gy, x, window, pair=pair)[(slice(None), None) if pair else None], pair),
+        candidate=lambda pair: _planes(kernels.conv2d.weight_grad_sums(gy, x, window, pair=pair)[(slice(None), None) if pair else None], pair),
         terms=n * pixels, depth=kernels.conv2d.weight_grad_depth(n, pixels),
         across=np.repeat(norms, taps, axis=2), along=along, walk=along,
         start=np.zeros(outputs),

@@ -132,7 +132,9 @@ def input_grad(gy_shape: tuple[int, ...], w_shape: tuple[int, ...], x_size: Pair
             weights.append(((o * inputs * kh + taps_h[:, None]) * kw + taps_w).ravel())
             problems.append(problem(offset.size, first, (height, columns), wq, width, first_row * x_size[1] + first_column))
             first += offset.size
-    out = (window.groups * inputs * x_size[0] * x_size[1], x_size[0] * x_size[1], window.stride[0] * x_size[1], window.stride[1])
+    row_step, column_step = (s if any(count > 1 for _, count, *_ in phases) else 1  # a stride across the whole image is never taken
+                             for s, phases in zip(window.stride, (rows_of, columns_of), strict=True))
+    out = (window.groups * inputs * x_size[0] * x_size[1], x_size[0] * x_size[1], row_step * x_size[1], column_step)
     return source, _plan(problems, np.concatenate(offsets), np.concatenate(weights), (per_group * inputs * kh * kw, kh * kw),
                          window.groups, inputs, outputs * hq * wq, wq, width, out)
 

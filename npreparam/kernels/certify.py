@@ -27,7 +27,7 @@ FORWARD, INPUT_GRAD, WEIGHT_GRAD = 0, 1, 2
 @kernel
 def square(value: float) -> float:
     """value^2, at least SMALLEST_SQUARE unless value is 0."""
-    return max(value * value, SMALLEST_SQUARE) if value != 0 else 0.0 * value
+    return max(value * value, SMALLEST_SQUARE) if value != 0 else 0.0
 
 
 @kernel
@@ -71,7 +71,7 @@ def round_singles(first: int, last: int, y: Any, across: Any, along: Any, offset
             size = across[n, g, p] * slope + shift
             bound = size + tiny + 2.0**-51 * math.fabs(y[n, o, p])
             low, high = np.float32(y[n, o, p] - bound), np.float32(y[n, o, p] + bound)
-            certain = ((low == high) & (low != 0)) | ((across[n, g, p] * along[o] == 0) & (shift == 0))
+            certain = ((low == high) & (low != 0)) | ((across[n, g, p] * along[o] == 0) & (offset[o] == 0))
             value[n, o, p] = np.float32(y[n, o, p] + 0.0)  # no -0
             doubt[n, o, p] = not certain
 
@@ -92,7 +92,7 @@ def round_pairs(first: int, last: int, y: Any, across: Any, along: Any, offset: 
             low = (s - (high - back)) + (c - back)
             bound = across[n, g, p] * slope + shift + tiny + 2.0**-51 * math.fabs(low)
             certain = (high + (low - bound) == high) & (high + (low + bound) == high) & (high != 0)
-            certain |= (across[n, g, p] * along[o] == 0) & (shift == 0)
+            certain |= (across[n, g, p] * along[o] == 0) & (offset[o] == 0)
             value[n, o, p] = high + 0.0
             doubt[n, o, p] = not certain
 
@@ -116,9 +116,18 @@ def mean_prefix_norms(first: int, last: int, x: Any, norms: Any) -> None:
         norms[i] = total / max(1, length)
 
 
+@kernel
+def default_environment(one: float, smallest: float) -> bool:
+    """Whether this thread rounds to nearest and keeps subnormal numbers, for one = 1, smallest = 2^-1022; a library may have told the CPU not to."""
+    u = 2.0**-53
+    nearest = (one + u == one) & (-one - u == -one) & (one + 3 * u == one + 4 * u) & (-one - 3 * u == -one - 4 * u)
+    return nearest & (smallest * 0.5 != 0) & (smallest * 0.5 + smallest * 0.5 == smallest)
+
+
 class Sizes(NamedTuple):
     """The geometry of a convolution, for finding the terms of one element."""
 
+    images: int
     inputs: int  # channels per group
     outputs: int  # channels per group
     groups: int
@@ -178,7 +187,7 @@ def weight_terms(index: int, gy: Any, x: Any, at: Sizes, a: Any, b: Any) -> int:
     rest, p = divmod(rest, at.kernel[0])
     o, i = divmod(rest, at.inputs)
     count = 0
-    for n in range(x.size // (at.groups * at.inputs * height * width)):
+    for n in range(at.images):
         channel = (n * at.groups + o // at.outputs) * at.inputs + i
         for r in range(ho):
             for c in range(wo):
@@ -269,5 +278,5 @@ def sizes_of(x_shape: tuple[int, ...], w_shape: tuple[int, ...], window: Window)
     """The sizes of a convolution of x with w."""
     size, groups = (x_shape[2], x_shape[3]), window.groups
     (top, _), (left, _) = window.padding
-    return Sizes(w_shape[1], w_shape[0] // groups, groups, size, window.output_size(size), window.kernel, window.stride, (top, left),
+    return Sizes(x_shape[0], w_shape[1], w_shape[0] // groups, groups, size, window.output_size(size), window.kernel, window.stride, (top, left),
                  window.dilation)

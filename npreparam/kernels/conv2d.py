@@ -30,22 +30,44 @@ def _padding_met(factor: Array, *extremes: Array) -> bool:
     return any(np.isnan(values).any() for values in extremes) and not np.isfinite(factor).all()
 
 
-def conv2d(x: Array, w: Array, b: Array | None, window: Window, relu: bool = False, pair: bool = False) -> Array:
-    """y[n, o, r, c] = b[o] + sum over (i, kh, kw) of w[o, i, kh, kw] * padded x[n, i, r*s + kh*d, c*s + kw*d], then ReLU if asked.
+def conv2d(x: Array, w: Array, b: Array | None, window: Window, relu: bool = False) -> Array:
+    """y[n, o, r, c] = b[o] + sum over (i, kh, kw) of w[o, i, kh, kw] * padded x[n, i, r*s + kh*d, c*s + kw*d], then ReLU if asked."""
+    y = forward_sums(x, w, b, window, relu)
+    if y.size and window.padding != ((0, 0), (0, 0)) and _padding_met(w, y[:, :, 0, 0], y[:, :, -1, -1]):
+        _plain.conv2d(x, w, b, window, relu, y)
+    return y
 
-    With `pair` the sums are in doubled precision: y[0] + y[1], see `kernels._pair`; not for infinities and NaN. So are both gradients.
+
+def conv2d_input_grad(gy: Array, w: Array, size: Pair, window: Window) -> Array:
+    """gx[n, i, ih, iw] = sum of w[o, i, kh, kw] * gy[n, o, r, c] over all taps and pixels that read x[n, i, ih, iw]."""
+    gx, (sh, sw) = input_grad_sums(gy, w, size, window), window.stride
+    if _padding_met(w, gx[:, :, :sh, :sw], gx[:, :, -sh:, -sw:]):
+        _plain.conv2d_input_grad(gy, w, window, gx)
+    return gx
+
+
+def conv2d_weight_grad(gy: Array, x: Array, window: Window) -> Array:
+    """gw[o, i, kh, kw] = sum over (n, r, c) of gy[n, o, r, c] * padded x[n, i, r*s + kh*d, c*s + kw*d]."""
+    gw = weight_grad_sums(gy, x, window)
+    if gw.size and window.padding != ((0, 0), (0, 0)) and _padding_met(gy, gw[:, 0, 0, 0], gw[:, 0, -1, -1]):
+        _plain.conv2d_weight_grad(gy, x, window, gw)
+    return gw
+
+
+def forward_sums(x: Array, w: Array, b: Array | None, window: Window, relu: bool = False, pair: bool = False) -> Array:
+    """`conv2d` that multiplies padding zeros like any other element: NaN where they meet an infinity.
+
+    With `pair` in doubled precision: the sums are y[0] + y[1], see `kernels._pair`. So in both gradients.
     """
     y = _result((x.shape[0], w.shape[0], *window.output_size((x.shape[2], x.shape[3]))), x.dtype, pair)
     if y.size:
         source, plan = _plan.forward(x.shape, w.shape, window, x.itemsize)
         product(plan, x.shape[0], strided(_dense(w)), strided(x), source, b, relu, y, pair)
-        if not pair and window.padding != ((0, 0), (0, 0)) and _padding_met(w, y[:, :, 0, 0], y[:, :, -1, -1]):
-            _plain.conv2d(x, w, b, window, relu, y)
     return y
 
 
-def conv2d_input_grad(gy: Array, w: Array, size: Pair, window: Window, pair: bool = False) -> Array:
-    """gx[n, i, ih, iw] = sum of w[o, i, kh, kw] * gy[n, o, r, c] over all taps and pixels that read x[n, i, ih, iw]."""
+def input_grad_sums(gy: Array, w: Array, size: Pair, window: Window, pair: bool = False) -> Array:
+    """`conv2d_input_grad`, as `forward_sums` is `conv2d`."""
     shape = (gy.shape[0], w.shape[1] * window.groups, *size)
     gx = _result(shape, gy.dtype, pair)
     if gx.size:
@@ -54,23 +76,18 @@ def conv2d_input_grad(gy: Array, w: Array, size: Pair, window: Window, pair: boo
             gx[...] = 0
         if len(plan.problems):
             product(plan, gy.shape[0], strided(_dense(w)), strided(gy), source, None, False, gx, pair)
-        sh, sw = window.stride
-        if not pair and _padding_met(w, gx[:, :, :sh, :sw], gx[:, :, -sh:, -sw:]):
-            _plain.conv2d_input_grad(gy, w, window, gx)
     return gx
 
 
-def conv2d_weight_grad(gy: Array, x: Array, window: Window, pair: bool = False) -> Array:
-    """gw[o, i, kh, kw] = sum over (n, r, c) of gy[n, o, r, c] * padded x[n, i, r*s + kh*d, c*s + kw*d]."""
+def weight_grad_sums(gy: Array, x: Array, window: Window, pair: bool = False) -> Array:
+    """`conv2d_weight_grad`, as `forward_sums` is `conv2d`."""
     shape = (gy.shape[1], x.shape[1] // window.groups, *window.kernel)
     gw = _result(shape, gy.dtype, pair)
-    if not gy.size:
+    if not (gy.size and x.size):
         gw[...] = 0
     elif gw.size:
         source, plan = _plan.weight_grad(x.shape, shape, window, x.itemsize)
         reduction(plan, x.shape[0], strided(x), source, strided(gy), (gy.shape[2], gy.shape[3]), gw, pair)
-        if not pair and window.padding != ((0, 0), (0, 0)) and _padding_met(gy, gw[:, 0, 0, 0], gw[:, 0, -1, -1]):
-            _plain.conv2d_weight_grad(gy, x, window, gw)
     return gw
 
 

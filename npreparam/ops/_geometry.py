@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from npreparam._errors import ArgumentError, ShapeError
-from npreparam._shapes import LIMIT, Pair, Window, as_int
+from npreparam._shapes import LIMIT, Pair, Window, as_int, extent
 from npreparam.ops._validate import Array, check_rank, check_shape
 
 NCHW, OIHW = "(batch, channels, height, width)", "(output channels, input channels / groups, kernel height, kernel width)"
@@ -32,9 +32,11 @@ def _checked(channels: int, name: str, size: Pair, w_shape: Sequence[int], geome
     if w_shape[1] * groups != channels:
         raise ShapeError(f"`in_channels` (={channels}, axis 1 of `{name}`) must be axis 1 of `w` (={w_shape[1]}) times `groups` (={groups})")
     out = window.checked_output_size(size)
-    elements = channels * math.prod(length + sum(sides) for length, sides in zip(size, window.padding, strict=True))
-    if elements >= LIMIT // 8:  # padded images are stored: refused before the size overflows
-        raise ArgumentError(f"`padding` (={window.padding!r}) makes an image of {elements} elements, which no memory holds; use less padding")
+    axes = zip(out, window.kernel, window.stride, window.dilation, strict=True)
+    elements = channels * math.prod(min(k, s) * (n + (extent(k, d) - 1) // s) for n, k, s, d in axes)
+    if elements >= LIMIT // 8:  # padded images are stored, by phases of the stride: refused before the size overflows
+        raise ArgumentError(f"`padding` (={window.padding!r}) and `dilation` (={window.dilation!r}) make an image of up to {elements} elements, "
+                            "which no memory holds; use less of them")
     return window, out
 
 

@@ -167,7 +167,7 @@ ONE = np.ones((1, 1, 1, 1), np.float32)
     (lambda: certified.conv2d(ONE, np.ones((1, 2, 1, 1), np.float32)), ShapeError, r"`in_channels` \(=1"),
     (lambda: certified.linear(ONE[0, 0], np.ones((1, 2), np.float32)), ShapeError, r"`in_features` \(=1"),
     (lambda: certified.matmul(ONE[0, 0], np.ones((2, 1), np.float32)), ShapeError, "the inner lengths must agree"),
-    (lambda: certified.linear(np.broadcast_to(np.float32(1), (1, 2**28)), np.broadcast_to(np.float32(1), (0, 2**28))), ArgumentError,
+    (lambda: certified.linear(np.broadcast_to(np.float32(1), (1, 2**28 + 1)), np.broadcast_to(np.float32(1), (0, 2**28 + 1))), ArgumentError,
      r"a sum of 268435457 terms, but .* at most 2\*\*28"),
 ])
 def test_bad_calls(call, error, message):
@@ -221,7 +221,7 @@ def test_one_ulp_in_one_element_is_found():
         assert_certified(found, exact.conv2d(x, w))
 
 
-@pytest.mark.parametrize("name", ["conv2d", "conv2d_weight_grad"])
+@pytest.mark.parametrize("name", ["forward_sums", "weight_grad_sums"])
 def test_a_wrong_compilation_refuses_to_serve(name, monkeypatch):
     """What fast-math makes of TwoSum: the error term is optimized away."""
     right = getattr(kernels.conv2d, name)
@@ -238,6 +238,50 @@ def test_a_wrong_compilation_refuses_to_serve(name, monkeypatch):
         certified.conv2d(ONE, ONE)
     monkeypatch.undo()
     assert certified.conv2d(ONE, ONE).value == 1
+
+
+def test_a_rounding_test_that_loses_the_rest_refuses_to_serve(monkeypatch):
+    right = kernels.certify.round_and_doubt
+    _products.trust_the_compiler.cache_clear()
+    monkeypatch.setattr(kernels.certify, "round_and_doubt", lambda y, *rest: right(np.stack([y[0] + y[1], 0 * y[1]]), *rest))
+    with pytest.raises(StateError, match="compiled wrong"):
+        certified.conv2d(ONE, ONE)
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize(("one", "smallest"), [(1.0, 0.0), (1 + 2.0**-52, 2.0**-1022)])
+def test_a_thread_that_flushes_or_rounds_otherwise_refuses_to_serve(one, smallest, monkeypatch):
+    """The arithmetic is as the CPU is told; what it would give then stands for it here."""
+    right = kernels.certify.default_environment
+    monkeypatch.setattr(kernels.certify, "default_environment", lambda *values: right(one, smallest))
+    with pytest.raises(StateError, match="does not round to nearest, or flushes"):
+        certified.conv2d(ONE, ONE)
+
+
+def floats(*shape, value=1.0, dtype=np.float32):
+    return np.full(shape, value, dtype)
+
+
+def one_by_one(*geometry):
+    return lambda door: door.conv2d(floats(1, 1, 1, 1), floats(1, 1, 1, 1), None, *geometry)
+
+
+@pytest.mark.parametrize("call", [
+    lambda door: door.conv2d_weight_grad(floats(1, 1, 2, 3, value=np.nan), floats(1, 1, 0, 3), (1, 1, 1, 3), 1, ((1, 1), (1, 1))),
+    lambda door: door.conv2d_input_grad(floats(1, 0, 2, 2), floats(0, 2, 2, 2), (1, 2, 3, 3)),
+    lambda door: door.conv2d_input_grad(floats(1, 2, 2, 2), floats(2, 0, 2, 2), (1, 0, 3, 3)),
+    lambda door: door.conv2d(floats(1, 0, 3, 3), floats(2, 0, 2, 2), floats(2)),
+    lambda door: door.conv2d(floats(1, 2, 3, 3), floats(0, 2, 2, 2)),
+    lambda door: door.conv2d_input_grad(floats(1, 1, 1, 16), floats(1, 1, 1, 1), (1, 1, 1, 16), (2**59, 1)),
+    lambda door: door.conv2d_input_grad(floats(1, 1, 1, 32), floats(1, 1, 1, 1), (1, 1, 1, 32), (2**58, 1)),
+    one_by_one(1, 0, 2**59), one_by_one(2**28, 2**28), one_by_one(2**59, 0),
+    lambda door: door.conv2d_weight_grad(*[floats(2, 1, 1, 1, value=1.2e154, dtype=float)] * 2, (1, 1, 1, 1)),
+    lambda door: door.linear(floats(1, 0, dtype=float), floats(1, 0, dtype=float), floats(1, value=1e10, dtype=float), out_dtype=np.float16),
+    lambda door: door.conv2d(floats(1, 2, 1, 1, value=1e-200, dtype=float), floats(1, 2, 1, 1, value=1e-200, dtype=float), out_dtype=np.float16),
+])
+def test_geometries_at_the_edge_neither_crash_nor_warn(call):
+    with np.errstate(all="raise"):
+        assert_certified(call(certified), call(exact))
 
 
 GENERIC = """

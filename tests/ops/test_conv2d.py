@@ -256,7 +256,7 @@ def nothing(*shape, dtype=np.float64):
     (lambda: ops.conv2d(None, nothing(1, 1, 1, 1)), DTypeError, r"`x` \(a NoneType\) must be a NumPy array"),
     (lambda: ops.conv2d(nothing(1, 1, 4, 4), None), DTypeError, r"`w` \(a NoneType\) must be a NumPy array"),
     (lambda: ops.conv2d(nothing(1, 1, 4, 4), nothing(1, 1, 3, 3), dilation=2**60), ArgumentError, "`dilation` leads to a length of"),
-    (lambda: ops.conv2d(nothing(1, 1, 4, 4), nothing(1, 1, 3, 3), padding=2**30), ArgumentError, r"`padding` .* which no memory holds"),
+    (lambda: ops.conv2d(nothing(1, 1, 4, 4), nothing(1, 1, 3, 3), padding=2**30), ArgumentError, "which no memory holds"),
     (lambda: ops.conv2d_input_grad(nothing(1, 1, 2, 2), nothing(1, 1, 2, 2), 5), ShapeError, r"`input_shape` \(=5\) must have 4 entries"),
     (lambda: ops.conv_transpose2d(nothing(1, 1, 3, 3), nothing(1, 1, 1, 1), [1.0]), DTypeError, r"`b` \(a list\) must be a NumPy array"),
     (lambda: ops.conv_transpose2d(nothing(1, 2, 3, 3), nothing(3, 1, 1, 1)), ShapeError, r"`in_channels` \(=2.*axis 0 of `w` \(=3\)"),
