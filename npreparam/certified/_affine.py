@@ -6,7 +6,7 @@ as sums of floats together with a bound on what those lack, which is computed ex
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -19,6 +19,7 @@ from npreparam.exact.roots import InverseRoot, Number
 from npreparam.exact.rounding import FORMATS
 from npreparam.exact.special import Special
 from npreparam.kernels import affine
+from npreparam.kernels._scratch import scratch
 
 Array = NDArray[Any]
 Floats = tuple[list[float], float]
@@ -95,35 +96,38 @@ def spread(dtype: np.dtype[Any]) -> float:
     return 0.0 if dtype == np.float64 else 4 * affine.UNIT
 
 
-def ends(size: int, dtype: np.dtype[Any]) -> tuple[Array, Array]:
-    """Empty arrays for both ends of every interval."""
-    kind = np.float32 if dtype == np.float32 else np.float64
-    return np.empty(size, kind), np.empty(size, kind)
+def carrier(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The format of both ends of an interval: that of the result, if a kernel can write it."""
+    return np.dtype(np.float32 if dtype == np.float32 else np.float64)
 
 
-def settled(low: Array, high: Array, dtype: np.dtype[Any], repair: Callable[[int], int], is_nan: Array | None = None) -> tuple[Array, int]:
-    """What both ends round to, and where they round apart or to no number, `repair(index)`, the bits of the result; and how often that was."""
+def settled(low: Array, high: Array, dtype: np.dtype[Any], repair: Callable[[int], int],
+            is_nan: Callable[[Array], Array] | None = None) -> tuple[Array, int]:
+    """What both ends round to, and where they round apart, `repair(index)`, the bits of the result; and how often that was.
+
+    A kernel makes the ends differ where it has no finite number to offer; `is_nan(indices)` tells which results are known to be NaN.
+    """
     form = FORMATS[dtype.name]
     with np.errstate(over="ignore", invalid="ignore"):
         value, other = (end if end.dtype == dtype else narrowed(end, dtype) for end in (low, high))
     bits = value.view(form.bits)
-    certain = bits == other.view(form.bits)
-    certain &= np.isfinite(value)
-    if is_nan is not None:
-        bits[is_nan] = form.nan
-        certain |= is_nan
-    if certain.all():
-        return value, 0
-    opened = np.flatnonzero(~certain)
+    opened = np.flatnonzero(bits != other.view(form.bits))
+    if opened.size and is_nan is not None:
+        known = is_nan(opened)
+        bits[opened[known]] = form.nan
+        opened = opened[~known]
     bits[opened] = [repair(int(index)) for index in opened]
     return value, opened.size
 
 
 def rounded_affine(x: Array, g: Array | None, table: list[list[float]], shape: tuple[int, int, int], dtype: np.dtype[Any],
-                   repair: Callable[[int], int]) -> tuple[Array, int]:
-    """The map of the kernel `affine` over flat x and g, correctly rounded, flat; NaN where x or g is."""
-    low, high = ends(x.size, dtype)
-    affine.enclose(x, x if g is None else g, np.array(table).reshape(shape[1], affine.COLUMNS), shape, low, high)
-    unsure = np.isnan(low)
-    is_nan = (np.isnan(x) if g is None else np.isnan(x) | np.isnan(g)) if unsure.any() else None
-    return settled(low, high, dtype, repair, is_nan)
+                   repair: Callable[[int], int], undefined: Sequence[bool] = ()) -> tuple[Array, int]:
+    """The map of the kernel `affine` over flat x and g, correctly rounded, flat; NaN where x or g is, and in channels that are `undefined`."""
+    def is_nan(at: Array) -> Array:
+        return np.isnan(x[at]) | (g is not None and np.isnan(g[at])) | np.isin(at // shape[2] % shape[1], np.flatnonzero(undefined))
+
+    kind = carrier(dtype)
+    low = np.empty(x.size, kind)
+    with scratch(kind, high=x.size) as (high,):
+        affine.enclose(x, x if g is None else g, np.array(table).reshape(shape[1], affine.COLUMNS), shape, low, high)
+        return settled(low, high, dtype, repair, is_nan)

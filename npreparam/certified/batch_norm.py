@@ -20,7 +20,7 @@ from npreparam.certified._record import Certified
 from npreparam.exact.batch_norm import at_least_two, channel_vectors, inverse_root, scalar, updated
 from npreparam.exact.roots import InverseRoot, Number, round_sum
 from npreparam.exact.rounding import FORMATS, as_numbers, result_dtype
-from npreparam.exact.special import INF, NAN
+from npreparam.exact.special import INF, NAN, Special
 from npreparam.kernels.exact_sums import exact_sums
 
 Array = NDArray[Any]
@@ -58,7 +58,7 @@ def batch_norm(x: Any, gamma: Any, beta: Any, running_mean: Any, running_var: An
         c = index // shape[2] % shape[1]
         return round_sum(beta[c], [((number(values[index]) - statistics[c][0]) * gamma[c], roots[c])], form)
 
-    y, repaired = rounded_affine(values, None, table, shape, dtype, repair)
+    y, repaired = rounded_affine(values, None, table, shape, dtype, repair, _undefined(roots))
     y = y.reshape(x.shape)
     if not training:
         return Certified(y, repaired)
@@ -101,10 +101,10 @@ def batch_norm_grad(gy: Any, x: Any, gamma: Any, running_mean: Any, running_var:
     if training:
         table = [row(as_floats(mean, count=3), as_floats(-(gamma[c] * through[c]), roots[c]), slopes[c],
                      as_floats(-(gamma[c] * shifts[c]), roots[c]), spread(dtype)) for c, (mean, _) in enumerate(statistics)]
-        gx, repaired = rounded_affine(values, cotangents, table, shape, dtype, repair)
+        gx, repaired = rounded_affine(values, cotangents, table, shape, dtype, repair, _undefined(roots))
     else:
         table = [row(([0.0] * 3, 0.0), slope, spread=spread(dtype)) for slope in slopes]
-        gx, repaired = rounded_affine(cotangents, None, table, shape, dtype, repair)
+        gx, repaired = rounded_affine(cotangents, None, table, shape, dtype, repair, _undefined(roots))
     of_channels = [[round_sum(ZERO, [(product, root)], form) for product, root in zip(products, roots, strict=True)],
                    [round_sum(total, [], form) for total in totals]]
     return Certified((gx.reshape(x.shape), *(np.array(bits, form.bits).view(dtype) for bits in of_channels)), repaired)
@@ -113,6 +113,11 @@ def batch_norm_grad(gy: Any, x: Any, gamma: Any, running_mean: Any, running_var:
 def _roots(statistics: list[tuple[Number, Number]], eps: float, training: bool) -> list[InverseRoot]:
     exact_eps = scalar(eps, "eps")
     return [inverse_root(var, exact_eps, c, training) for c, (_, var) in enumerate(statistics)]
+
+
+def _undefined(roots: list[InverseRoot]) -> list[bool]:
+    """Which channels have no variance."""
+    return [isinstance(root.v, Special) and not root.v.sign for root in roots]
 
 
 def _unit(values: Array) -> int:

@@ -13,19 +13,19 @@ With u = 2^-53, every line rounded operation by operation except for the errors 
     G + f = g*t0          f' = f + g*t1                                             g*scale = G + f'
     H + i = G + b0        h + k = P + H         l = (k + i) + ((e' + f') + b1)      y = h + l
 
-Nothing is lost in h, a, p, P, G or H, and the rest is small. Put A = |P| + |G| + |b0| and W = |d| + |r| + |m2|. Then |r| <= W, |d| <= W;
-e, p*s1, f, g*t1, b1, i and k are each at most 2uA, since a pair's second float is at most u times its first; d*s0 is at most W|s0|.
-So every result of the 11 roundings in d, e', f' and l is at most 14uA + 4W|s0|, those in d counted after multiplication by the slope;
-with d*s1 left out (uW|s0|) and the slope and scale themselves off by at most 4u^2 of their size (4u^2(2A + W|s0|)), altogether
+Nothing is lost in h, a, p, P, G or H, and the rest is small. Put A = |P| + |G| + |b0| and W = |d| + |r| + |m2|. Then e, p*s1, f, g*t1, b1, i
+and k are each at most uA, for the second float of a pair is at most u times the first, and d*s0 is at most W|s0|. The results of the 12
+roundings in d (those multiplied by s0), e', f' and l are therefore at most 7uA + W|s0|, but for terms of second order. With d*s1 left out,
+uW|s0|, and slope and scale off by at most 4u^2 of their size, 4u^2(A + W|s0|), altogether
 
     |y - (h + l)| <= B = 256u*(W*|s0| + u*A) + slack,     slack >= the lack of the center times |s0| + the lack of the shift,
 
-in which 12*14 + 8 = 176 < 256 leaves room for l - B, l + B and B itself. Where A < 2^-900 and yet not 0 by a factor of 0, products may have
-underflowed: at most 8 roundings of 2^-1074 are added, as 2^-1060; where A is larger they are less than u^2*A/2^60.
+in which 12*7 + 8 = 92 < 256 leaves room for the roundings of B, l - B and l + B. Where A < 2^-900, and yet not 0 by factors of 0, products may
+have underflowed: at most 8 roundings of 2^-1074 are added, as 2^-1060; where A is larger they are less than u^2*A/2^60.
 
-The ends h + (l - B) and h + (l + B) are rounded to `low` and `high`. As float64 they are monotone, so where they are equal and finite, y
-rounds to them. A narrower format must not be rounded to twice: B grows by spread*|h|, 4u|h| being more than the rounding of both ends, so that
-low and high enclose y, before they are rounded again.
+The ends h + (l - B) and h + (l + B) are rounded to `low` and `high`. As float64 they are monotone, so where they are equal, y rounds to them;
+`high` is 0 where `low` is no finite float64, which decides nothing. To a narrower format one must not round twice: B grows by spread*|h|, where
+4u|h| is more than the rounding of both ends to float64, so that they enclose y before they are rounded again.
 """
 
 from __future__ import annotations
@@ -79,8 +79,9 @@ def enclose_planes(first: int, last: int, x: Any, g: Any, table: Any, shape: tup
             size, rest = abs(prod) + abs(cross) + abs(b0), (abs(d) + abs(r) + abs(m2)) * steep
             zero = (steep == 0 or (p == 0 and d == 0)) and (w == 0 or t0 == 0)
             bound = FACTOR * UNIT * (rest + UNIT * size) + slack + spread * abs(h) + (UNDERFLOW if size < RISKY and not zero else 0.0)
-            low[here] = h + (tail - bound)
-            high[here] = h + (tail + bound)
+            end = h + (tail - bound)
+            low[here] = end
+            high[here] = h + (tail + bound) if abs(end) < np.inf else 0.0
 
 
 def enclose(x: Array, g: Array, table: Array, shape: tuple[int, int, int], low: Array, high: Array) -> None:
