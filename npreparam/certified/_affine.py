@@ -101,11 +101,11 @@ def carrier(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.float32 if dtype == np.float32 else np.float64)
 
 
-def settled(low: Array, high: Array, dtype: np.dtype[Any], repair: Callable[[int], int],
+def settled(low: Array, high: Array, dtype: np.dtype[Any], repair: Callable[[Array], Sequence[int]],
             is_nan: Callable[[Array], Array] | None = None) -> tuple[Array, int]:
-    """What both ends round to, and where they round apart, `repair(index)`, the bits of the result; and how often that was.
+    """What both ends round to, and where they round apart, `repair(indices)`, the bits of the results; and how many those are.
 
-    A kernel makes the ends differ where it has no finite number to offer; `is_nan(indices)` tells which results are known to be NaN.
+    All is flat. A kernel makes the ends differ where it has no finite number to offer; `is_nan(indices)` tells which results are known to be NaN.
     """
     form = FORMATS[dtype.name]
     with np.errstate(over="ignore", invalid="ignore"):
@@ -116,7 +116,8 @@ def settled(low: Array, high: Array, dtype: np.dtype[Any], repair: Callable[[int
         known = is_nan(opened)
         bits[opened[known]] = form.nan
         opened = opened[~known]
-    bits[opened] = [repair(int(index)) for index in opened]
+    if opened.size:
+        bits[opened] = repair(opened)
     return value, opened.size
 
 
@@ -130,4 +131,4 @@ def rounded_affine(x: Array, g: Array | None, table: list[list[float]], shape: t
     low = np.empty(x.size, kind)
     with scratch(kind, high=x.size) as (high,):
         affine.enclose(x, x if g is None else g, np.array(table).reshape(shape[1], affine.COLUMNS), shape, low, high)
-        return settled(low, high, dtype, repair, is_nan)
+        return settled(low, high, dtype, lambda opened: [repair(index) for index in opened.tolist()], is_nan)

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from npreparam._errors import ShapeError
 from npreparam.certified._affine import as_array, as_floats, flat, number, plane_shape, rounded_affine, row, spread, target
 from npreparam.certified._record import Certified
+from npreparam.certified._sums import special_sum, unit_of
 from npreparam.exact.batch_norm import at_least_two, channel_vectors, inverse_root, scalar, updated
 from npreparam.exact.roots import InverseRoot, Number, round_sum
 from npreparam.exact.rounding import FORMATS, as_numbers, result_dtype
-from npreparam.exact.special import INF, NAN, Special
+from npreparam.exact.special import NAN, Special
 from npreparam.kernels.exact_sums import exact_sums
 
 Array = NDArray[Any]
@@ -120,33 +121,23 @@ def _undefined(roots: list[InverseRoot]) -> list[bool]:
     return [isinstance(root.v, Special) and not root.v.sign for root in roots]
 
 
-def _unit(values: Array) -> int:
-    """The exact sums of values are in units of 2^-this, those of products in units of 2^-2*this."""
-    return 150 if values.dtype == np.float32 else 1075
-
-
-def _special_sum(code: int) -> Number:
-    """What NaN and infinities add up to, by the code in `exact_sums`."""
-    return NAN if code & 1 or code & 6 == 6 else INF if code & 2 else -INF
-
-
 def _batch_statistics(values: Array, shape: Shape) -> Iterator[tuple[Number, Number]]:
     """Mean and biased variance of each channel, exactly."""
     if not shape[1]:
         return
-    n, unit = at_least_two(shape[0] * shape[2]), _unit(values)
+    n, unit = at_least_two(shape[0] * shape[2]), unit_of(values)
     for total, square, code in zip(*exact_sums(values, values, shape), strict=True):
         if code:
-            yield _special_sum(code) * Fraction(1, n), NAN
+            yield special_sum(code) * Fraction(1, n), NAN
         else:
             yield Fraction(total, n << unit), Fraction(n * square - total * total, n * n << 2 * unit)
 
 
 def _cotangent_sums(g: Array, x: Array, shape: Shape, means: list[Number]) -> tuple[list[Number], list[Number]]:
     """(sum g, sum g*(x - mean)) of each channel, exactly."""
-    unit, totals, products = _unit(g), [], []
+    unit, totals, products = unit_of(g), [], []
     for c, (total, product, code) in enumerate(zip(*exact_sums(g, x, shape), strict=True)):
-        totals.append(_special_sum(code) if code & 7 else Fraction(total, 1 << unit))
+        totals.append(special_sum(code) if code & 7 else Fraction(total, 1 << unit))
         if code or not isinstance(means[c], Fraction):
             numbers = [as_numbers(v.reshape(shape)[:, c], "x") for v in (g, x)]
             products.append(np.sum(numbers[0] * (numbers[1] - means[c])))
