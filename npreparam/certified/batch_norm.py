@@ -19,6 +19,7 @@ from npreparam.certified._affine import as_array, as_floats, flat, number, plane
 from npreparam.certified._record import Certified
 from npreparam.certified._sums import special_sum, unit_of
 from npreparam.exact.batch_norm import at_least_two, channel_vectors, inverse_root, scalar, updated
+from npreparam.exact.fuse import rounded_sums
 from npreparam.exact.roots import InverseRoot, Number, round_sum
 from npreparam.exact.rounding import FORMATS, as_numbers, result_dtype
 from npreparam.exact.special import NAN, Special
@@ -59,7 +60,7 @@ def batch_norm(x: Any, gamma: Any, beta: Any, running_mean: Any, running_var: An
         c = index // shape[2] % shape[1]
         return round_sum(beta[c], [((number(values[index]) - statistics[c][0]) * gamma[c], roots[c])], form)
 
-    y, repaired = rounded_affine(values, None, table, shape, dtype, repair, _undefined(roots))
+    y, repaired = rounded_affine(values, None, table, shape, dtype, repair, _undefined([root.v for root in roots]))
     y = y.reshape(x.shape)
     if not training:
         return Certified(y, repaired)
@@ -71,8 +72,7 @@ def batch_norm_grad(gy: Any, x: Any, gamma: Any, running_mean: Any, running_var:
                     out_dtype: Any = "same") -> Certified:
     """The correctly rounded cotangents (gx, ggamma, gbeta) of `batch_norm` for the cotangent gy of its y.
 
-    Formulas and arguments as in `exact.batch_norm_grad`, dtypes, rounding and errors as in `batch_norm`. ggamma and gbeta are rounded from
-    exact sums, and so never repaired; nor is gx computed from anything rounded.
+    Formulas and arguments as in `exact.batch_norm_grad`, dtypes, rounding, errors and source as in `batch_norm`.
 
     >>> one = np.ones(1)
     >>> batch_norm_grad(np.array([[4.0]]), np.array([[3.0]]), one, one, 4 * one, eps=0).value
@@ -98,17 +98,16 @@ def batch_norm_grad(gy: Any, x: Any, gamma: Any, running_mean: Any, running_var:
             g = g - shifts[c] - (number(values[index]) - statistics[c][0]) * through[c]
         return round_sum(ZERO, [(g * gamma[c], roots[c])], form)
 
-    slopes = [as_floats(gamma[c], root) for c, root in enumerate(roots)]
+    slopes, undefined = [as_floats(gamma[c], root) for c, root in enumerate(roots)], _undefined([root.v for root in roots], through, shifts)
     if training:
         table = [row(as_floats(mean, count=3), as_floats(-(gamma[c] * through[c]), roots[c]), slopes[c],
                      as_floats(-(gamma[c] * shifts[c]), roots[c]), spread(dtype)) for c, (mean, _) in enumerate(statistics)]
-        gx, repaired = rounded_affine(values, cotangents, table, shape, dtype, repair, _undefined(roots))
+        gx, repaired = rounded_affine(values, cotangents, table, shape, dtype, repair, undefined)
     else:
         table = [row(([0.0] * 3, 0.0), slope, spread=spread(dtype)) for slope in slopes]
-        gx, repaired = rounded_affine(cotangents, None, table, shape, dtype, repair, _undefined(roots))
-    of_channels = [[round_sum(ZERO, [(product, root)], form) for product, root in zip(products, roots, strict=True)],
-                   [round_sum(total, [], form) for total in totals]]
-    return Certified((gx.reshape(x.shape), *(np.array(bits, form.bits).view(dtype) for bits in of_channels)), repaired)
+        gx, repaired = rounded_affine(cotangents, None, table, shape, dtype, repair, undefined)
+    ggamma = rounded_sums([(ZERO, [term]) for term in zip(products, roots, strict=True)], dtype)
+    return Certified((gx.reshape(x.shape), ggamma, rounded_sums([(total, []) for total in totals], dtype)), repaired)
 
 
 def _roots(statistics: list[tuple[Number, Number]], eps: float, training: bool) -> list[InverseRoot]:
@@ -116,9 +115,9 @@ def _roots(statistics: list[tuple[Number, Number]], eps: float, training: bool) 
     return [inverse_root(var, exact_eps, c, training) for c, (_, var) in enumerate(statistics)]
 
 
-def _undefined(roots: list[InverseRoot]) -> list[bool]:
-    """Which channels have no variance."""
-    return [isinstance(root.v, Special) and not root.v.sign for root in roots]
+def _undefined(*constants: list[Number]) -> list[bool]:
+    """Which channels have a NaN among their constants."""
+    return [any(isinstance(value, Special) and not value.sign for value in values) for values in zip(*constants, strict=True)]
 
 
 def _batch_statistics(values: Array, shape: Shape) -> Iterator[tuple[Number, Number]]:

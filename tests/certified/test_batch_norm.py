@@ -146,6 +146,15 @@ def test_nan_and_infinities(special, name, training):
         agree(x, gy, stats)
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_nan_in_a_channel_needs_no_repair(place):
+    """All of the channel is NaN in training, and known to be."""
+    rng = np.random.default_rng(9)
+    arrays, stats = [rng.standard_normal((4, 3, 9, 9)).astype(np.float32) for _ in range(2)], vectors(rng, 3, np.dtype(np.float32))
+    arrays[place][0, 1, 0, 0] = np.nan
+    assert agree(*arrays, stats) <= 2
+
+
 @given(st.data())
 @settings(max_examples=60)
 def test_chosen_by_hypothesis(data):
