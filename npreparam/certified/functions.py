@@ -19,26 +19,20 @@ infinity, whatever B is.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from npreparam import exact
 from npreparam._errors import DTypeError
+from npreparam.certified._record import Certified
 
 Array = NDArray[Any]
 
 WIDER = {"float16": np.float64, "bfloat16": np.float64, "float32": np.float64, "float64": np.longdouble}
 RANGE = {"float16": 800, "bfloat16": 800, "float32": 800, "float64": 1200}  # tiny = 2^-this, huge = 2^this
 FUNCTION, COMPOSITE = 8 + 2, 19 + 2  # B/|y| in units of u
-
-
-class Certified(NamedTuple):
-    """A correctly rounded array, and how many of its elements the candidate did not decide."""
-
-    value: Array
-    repaired: int
 
 
 def exp(x: Any) -> Certified:

@@ -15,7 +15,7 @@ from npreparam.exact.special import NAN
 Axes = int | Sequence[int] | None
 
 
-def _axes(axis: Axes, rank: int) -> tuple[int, ...]:
+def checked_axes(axis: Axes, rank: int) -> tuple[int, ...]:
     """`axis` as a tuple of distinct non-negative numbers; None stands for all."""
     if axis is None:
         return tuple(range(rank))
@@ -49,7 +49,7 @@ def sum(x: Any, axis: Axes = None, keepdims: bool = False, out_dtype: Any = "sam
     array(8.67361738e-19)
     """
     numbers = operand(x, "x", out_dtype)
-    return finish(_total(numbers, _axes(axis, numbers.ndim), keepdims), out_dtype, x)
+    return finish(_total(numbers, checked_axes(axis, numbers.ndim), keepdims), out_dtype, x)
 
 
 def mean(x: Any, axis: Axes = None, keepdims: bool = False, out_dtype: Any = "same") -> Array:
@@ -62,7 +62,7 @@ def mean(x: Any, axis: Axes = None, keepdims: bool = False, out_dtype: Any = "sa
     array(1.5)
     """
     numbers = operand(x, "x", out_dtype)
-    axes = _axes(axis, numbers.ndim)
+    axes = checked_axes(axis, numbers.ndim)
     count = math.prod(numbers.shape[i] for i in axes)
     if not count and out_dtype is None:
         raise ArgumentError(f"`x` of shape {numbers.shape} has no elements over `axis` (={axis!r}): their mean is no rational number")

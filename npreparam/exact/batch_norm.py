@@ -52,15 +52,7 @@ def batch_norm(x: Any, gamma: Any, beta: Any, running_mean: Any, running_var: An
         means.append(mean)
         variances.append(var)
     y = bits.view(dtype)
-    if not training:
-        return y
-    weight = _scalar(momentum, "momentum")
-    if not 0 <= weight <= 1:
-        raise ArgumentError(f"`momentum` (={momentum!r}), the weight of the new statistic, must be a number in [0, 1]")
-    n = x.size // max(1, x.shape[1])
-    unbiased = np.array(variances, object) * Fraction(n, max(1, n - 1))
-    updates = ((old_mean, np.array(means, object)), (old_var, unbiased))
-    return y, *(round_numbers(old * (1 - weight) + new * weight, form).view(dtype) for old, new in updates)
+    return (y, *updated((old_mean, means), (old_var, variances), momentum, x.size // max(1, x.shape[1]), dtype)) if training else y
 
 
 def batch_norm_grad(gy: Any, x: Any, gamma: Any, running_mean: Any, running_var: Any, training: bool = False, eps: float = 1e-5,
@@ -99,36 +91,64 @@ def batch_norm_grad(gy: Any, x: Any, gamma: Any, running_mean: Any, running_var:
 def _operands(x: Any, **per_channel: Any) -> list[Array]:
     """x and the vectors as numbers, their shapes checked."""
     numbers = as_numbers(x, "x")
-    channels = numbers.shape[1] if numbers.ndim in (2, 4) else -1
+    return [numbers, *channel_vectors(numbers.shape, **per_channel)]
+
+
+def channel_vectors(shape: tuple[int, ...], **per_channel: Any) -> list[Array]:
+    """The vectors as numbers, one for each channel of an array of this shape."""
+    channels = shape[1] if len(shape) in (2, 4) else -1
     vectors = [as_numbers(value, name) for name, value in per_channel.items()]
     if any(vector.shape != (channels,) for vector in vectors):
-        raise ShapeError(f"`x` has shape {numbers.shape} and the statistics {[v.shape for v in vectors]}; they must be NCHW or (N, C), and (C,)")
-    return [numbers, *vectors]
+        raise ShapeError(f"`x` has shape {shape} and the statistics {[v.shape for v in vectors]}; they must be NCHW or (N, C), and (C,)")
+    return vectors
 
 
-def _scalar(value: Any, name: str) -> Fraction:
+def scalar(value: Any, name: str) -> Fraction:
+    """A finite number."""
     return checked(as_fractions(value, name), name, ()).item()
 
 
 def _statistics(x: Array, old_mean: Array, old_var: Array, eps: float, training: bool) -> Iterator[tuple[int, Number, Number, InverseRoot]]:
     """(channel, mean, variance, 1/sqrt(variance + eps)) of each channel: those of the batch while training, else the running ones."""
-    exact_eps = _scalar(eps, "eps")
+    exact_eps = scalar(eps, "eps")
     for c, (mean, var) in enumerate(zip(old_mean, old_var, strict=True)):
         if training:
             mean, var = _moments(x[:, c].ravel())
-        v = var + exact_eps
-        if order(v) <= (0, 0):
-            name = "variance" if training else "`running_var`"
-            raise ArgumentError(f"{name} + `eps` (={float(v)}) of channel {c} must be positive; use a larger `eps`")
-        yield c, mean, var, InverseRoot(v)
+        yield c, mean, var, inverse_root(var, exact_eps, c, training)
+
+
+def inverse_root(var: Number, eps: Fraction, channel: int, training: bool) -> InverseRoot:
+    """1/sqrt(var + eps)."""
+    v = var + eps
+    if order(v) <= (0, 0):
+        name = "variance" if training else "`running_var`"
+        raise ArgumentError(f"{name} + `eps` (={float(v)}) of channel {channel} must be positive; use a larger `eps`")
+    return InverseRoot(v)
 
 
 def _moments(values: Array) -> tuple[Number, Number]:
     """Mean and biased variance."""
-    n = values.size
-    if n < 2:
-        raise ArgumentError(f"`x` has {n} values per channel, but training needs at least 2: fewer have no unbiased variance. "
-                            "Use a larger batch, or training=False")
+    n = at_least_two(values.size)
     mean = np.sum(values) * Fraction(1, n)
     centered = values - mean
     return mean, np.sum(centered * centered) * Fraction(1, n)
+
+
+def at_least_two(n: int) -> int:
+    """n, the number of values per channel."""
+    if n < 2:
+        raise ArgumentError(f"`x` has {n} values per channel, but training needs at least 2: fewer have no unbiased variance. "
+                            "Use a larger batch, or training=False")
+    return n
+
+
+def updated(mean: tuple[Array, list[Number]], var: tuple[Array, list[Number]], momentum: float, n: int,
+            dtype: np.dtype[Any]) -> tuple[Array, Array]:
+    """The rounded running statistics after a batch with n values per channel, from (running ones, those of the batch)."""
+    weight = scalar(momentum, "momentum")
+    if not 0 <= weight <= 1:
+        raise ArgumentError(f"`momentum` (={momentum!r}), the weight of the new statistic, must be a number in [0, 1]")
+    form, unbiased = FORMATS[dtype.name], Fraction(n, max(1, n - 1))
+    new_mean, new_var = (old * (1 - weight) + np.array(new, object) * (weight * factor)
+                         for (old, new), factor in ((mean, Fraction(1)), (var, unbiased)))
+    return round_numbers(new_mean, form).view(dtype), round_numbers(new_var, form).view(dtype)

@@ -29,7 +29,7 @@ class Affine(NamedTuple):
     root: InverseRoot
 
 
-def _affine_maps(bn: Any, channels: int, name: str) -> list[Affine]:
+def affine_maps(bn: Any, channels: int, name: str) -> list[Affine]:
     """The batch norm (gamma, beta, mean, var, eps), channel by channel."""
     if not isinstance(bn, Sequence) or len(bn) != 5:
         raise ArgumentError(f"`{name}` must be (gamma, beta, mean, var, eps), got {bn!r}")
@@ -42,9 +42,37 @@ def _affine_maps(bn: Any, channels: int, name: str) -> list[Affine]:
     return [Affine(*values, InverseRoot(v)) for *values, v in zip(*vectors, var + eps, strict=True)]
 
 
-def _rounded(sums: Sequence[tuple[Number, list[Term]]], shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+def rounded_sums(sums: Sequence[tuple[Number, list[Term]]], dtype: np.dtype[Any]) -> Array:
+    """Each rational number plus multiples of inverse roots, rounded."""
     form = FORMATS[dtype.name]
-    return np.array([round_sum(rational, terms, form) for rational, terms in sums], form.bits).view(dtype).reshape(shape)
+    return np.array([round_sum(rational, terms, form) for rational, terms in sums], form.bits).view(dtype)
+
+
+def checked_outputs(shape: tuple[int, ...], groups: int, transposed: bool) -> int:
+    """Output channels of a convolution's weights of this shape."""
+    if len(shape) != 4:
+        raise ShapeError(f"`w` has shape {shape}, but must have 4 axes: OIHW, or (I, O/groups, kh, kw) where `transposed`")
+    if shape[0] % groups:
+        raise ShapeError(f"axis 0 of `w` (={shape[0]}) must be divisible by `groups` (={groups})")
+    return shape[1] * groups if transposed else shape[0]
+
+
+def checked_blocks(shape3: tuple[int, ...], shape1: tuple[int, ...], groups: int, identity: bool) -> tuple[int, int]:
+    """(O, I/groups) of a RepVGG block's kernels of these shapes."""
+    outputs, inputs = (*shape3, 0, 0)[:2]
+    for name, shape, side in (("w3", shape3, 3), ("w1", shape1, 1)):
+        if shape != (outputs, inputs, side, side):
+            raise ShapeError(f"`{name}` has shape {shape}, but must have shape {(outputs, inputs, side, side)}")
+    if outputs % groups:
+        raise ShapeError(f"`out_channels` (={outputs}, axis 0 of `w3`) must be divisible by `groups` (={groups})")
+    if identity and inputs * groups != outputs:
+        raise ShapeError(f"an identity branch needs `in_channels` (={inputs * groups}) equal to `out_channels` (={outputs})")
+    return outputs, inputs
+
+
+def affine_sum(branches: Sequence[Affine]) -> tuple[Number, list[Term]]:
+    """What the branches' batch norms add up to at 0: the sum of beta - mean*gamma/sqrt(var + eps)."""
+    return sum((bn.beta for bn in branches), Fraction(0)), [(-bn.mean * bn.gamma, bn.root) for bn in branches]
 
 
 def fuse_conv_bn(w: Any, b: Any, gamma: Any, beta: Any, mean: Any, var: Any, eps: float = 1e-5, groups: int = 1, transposed: bool = False,
@@ -67,13 +95,9 @@ def fuse_conv_bn(w: Any, b: Any, gamma: Any, beta: Any, mean: Any, var: Any, eps
     (array([[[[1.]]]]), array([0.]))
     """
     dtype, numbers, groups = result_dtype(out_dtype, w), as_numbers(w, "w"), as_int(groups, "groups", 1)
-    if numbers.ndim != 4:
-        raise ShapeError(f"`w` has shape {numbers.shape}, but must have 4 axes: OIHW, or (I, O/groups, kh, kw) where `transposed`")
+    channels = checked_outputs(numbers.shape, groups, transposed)
     first, second = numbers.shape[:2]
-    if first % groups:
-        raise ShapeError(f"axis 0 of `w` (={first}) must be divisible by `groups` (={groups})")
-    channels = second * groups if transposed else first
-    maps = _affine_maps((gamma, beta, mean, var, eps), channels, "bn")
+    maps = affine_maps((gamma, beta, mean, var, eps), channels, "bn")
     bias = [Fraction(0)] * channels if b is None else checked(as_numbers(b, "b"), "b", (channels,))
 
     def map_of(index: tuple[int, ...]) -> Affine:
@@ -81,7 +105,7 @@ def fuse_conv_bn(w: Any, b: Any, gamma: Any, beta: Any, mean: Any, var: Any, eps
 
     weights = [(Fraction(0), [(value * map_of(at).gamma, map_of(at).root)]) for at, value in np.ndenumerate(numbers)]
     biases = [(bn.beta, [((value - bn.mean) * bn.gamma, bn.root)]) for bn, value in zip(maps, bias, strict=True)]
-    return _rounded(weights, numbers.shape, dtype), _rounded(biases, (channels,), dtype)
+    return rounded_sums(weights, dtype).reshape(numbers.shape), rounded_sums(biases, dtype)
 
 
 def fuse_repvgg(w3: Any, bn3: Any, w1: Any, bn1: Any, bn_identity: Any = None, groups: int = 1,
@@ -105,16 +129,10 @@ def fuse_repvgg(w3: Any, bn3: Any, w1: Any, bn1: Any, bn_identity: Any = None, g
              [1., 3., 1.],
              [1., 1., 1.]]]])
     """
-    dtype, large, groups = result_dtype(out_dtype, w3), as_numbers(w3, "w3"), as_int(groups, "groups", 1)
-    outputs, inputs = (*large.shape, 0, 0)[:2]
-    checked(large, "w3", (outputs, inputs, 3, 3))
-    small = checked(as_numbers(w1, "w1"), "w1", (outputs, inputs, 1, 1))
-    if outputs % groups:
-        raise ShapeError(f"`out_channels` (={outputs}, axis 0 of `w3`) must be divisible by `groups` (={groups})")
-    if bn_identity is not None and inputs * groups != outputs:
-        raise ShapeError(f"an identity branch needs `in_channels` (={inputs * groups}) equal to `out_channels` (={outputs})")
-    maps3, maps1 = _affine_maps(bn3, outputs, "bn3"), _affine_maps(bn1, outputs, "bn1")
-    identity = [] if bn_identity is None else _affine_maps(bn_identity, outputs, "bn_identity")
+    dtype, large, small, groups = result_dtype(out_dtype, w3), as_numbers(w3, "w3"), as_numbers(w1, "w1"), as_int(groups, "groups", 1)
+    outputs, inputs = checked_blocks(large.shape, small.shape, groups, bn_identity is not None)
+    maps3, maps1 = affine_maps(bn3, outputs, "bn3"), affine_maps(bn1, outputs, "bn1")
+    identity = [] if bn_identity is None else affine_maps(bn_identity, outputs, "bn_identity")
     weights = []
     for (o, i, row, column), value in np.ndenumerate(large):
         terms = [(value * maps3[o].gamma, maps3[o].root)]
@@ -124,6 +142,5 @@ def fuse_repvgg(w3: Any, bn3: Any, w1: Any, bn1: Any, bn_identity: Any = None, g
                 terms.append((identity[o].gamma, identity[o].root))
         weights.append((Fraction(0), terms))
     branches = [maps3, maps1, *([identity] if identity else [])]
-    biases = [(sum((bn.beta for bn in maps), Fraction(0)), [(-bn.mean * bn.gamma, bn.root) for bn in maps])
-              for maps in zip(*branches, strict=True)]
-    return _rounded(weights, large.shape, dtype), _rounded(biases, (outputs,), dtype)
+    biases = [affine_sum(maps) for maps in zip(*branches, strict=True)]
+    return rounded_sums(weights, dtype).reshape(large.shape), rounded_sums(biases, dtype)

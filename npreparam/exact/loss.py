@@ -37,9 +37,7 @@ def log_softmax(x: Any, axis: int = -1, out_dtype: Any = "same") -> Array:
            [-4.24835426e-18, -4.00000000e+01]])
     """
     exact_x, dtype = as_fractions(x, "x"), result_dtype(out_dtype, x)
-    if not -exact_x.ndim <= as_int(axis, "axis", -exact_x.ndim) < exact_x.ndim:
-        raise ArgumentError(f"`axis` (={axis}) must lie in [{-exact_x.ndim}, {exact_x.ndim}), the axes of `x`")
-    last = np.moveaxis(exact_x, axis, -1)
+    last = np.moveaxis(exact_x, checked_axis(axis, exact_x.ndim), -1)
     rows = last.reshape(-1, last.shape[-1]) if last.size else ()
     brackets = (bracket for row in rows for bracket in log_softmax_brackets(row.tolist()))
     return np.moveaxis(round_reals(brackets, last.shape, dtype), -1, axis)
@@ -57,15 +55,8 @@ def cross_entropy(logits: Any, labels: Any, out_dtype: Any = "same") -> Array:
     >>> cross_entropy(np.zeros((1, 10)), np.array([3]))
     array([2.30258509])
     """
-    exact_x, labels = as_fractions(logits, "logits"), np.asarray(labels)
-    if exact_x.ndim != 2:
-        raise ShapeError(f"`logits` has shape {exact_x.shape}, but must be (batch, classes)")
-    if labels.dtype.kind not in "iu":
-        raise DTypeError(f"`labels` has dtype {labels.dtype}, but must hold integers")
-    checked(labels, "labels", exact_x.shape[:1])
-    classes = exact_x.shape[1]
-    if labels.size and not 0 <= labels.min() <= labels.max() < classes:
-        raise ArgumentError(f"`labels` (from {labels.min()} to {labels.max()}) must lie in [0, {classes}), the columns of `logits`")
+    exact_x = as_fractions(logits, "logits")
+    labels = checked_labels(labels, exact_x.shape)
     brackets = (negated(list(log_softmax_brackets(row))[label])
                 for row, label in zip(exact_x.tolist(), labels.tolist(), strict=True))
     return round_reals(brackets, labels.shape, result_dtype(out_dtype, logits))
@@ -87,6 +78,26 @@ def bce_with_logits(logits: Any, targets: Any, out_dtype: Any = "same") -> Array
     exact_t = checked(as_fractions(targets, "targets"), "targets", exact_x.shape)
     brackets = (functools.partial(bce_between, x, t) for x, t in zip(exact_x.ravel(), exact_t.ravel(), strict=True))
     return round_reals(brackets, exact_x.shape, result_dtype(out_dtype, logits))
+
+
+def checked_axis(axis: int, rank: int) -> int:
+    """`axis`, one of an array with so many."""
+    if not -rank <= as_int(axis, "axis", -rank) < rank:
+        raise ArgumentError(f"`axis` (={axis}) must lie in [{-rank}, {rank}), the axes of `x`")
+    return axis
+
+
+def checked_labels(labels: Any, shape: tuple[int, ...]) -> Array:
+    """The labels of logits of this shape."""
+    labels = np.asarray(labels)
+    if len(shape) != 2:
+        raise ShapeError(f"`logits` has shape {shape}, but must be (batch, classes)")
+    if labels.dtype.kind not in "iu":
+        raise DTypeError(f"`labels` has dtype {labels.dtype}, but must hold integers")
+    checked(labels, "labels", shape[:1])
+    if labels.size and not 0 <= labels.min() <= labels.max() < shape[1]:
+        raise ArgumentError(f"`labels` (from {labels.min()} to {labels.max()}) must lie in [0, {shape[1]}), the columns of `logits`")
+    return labels
 
 
 def log_softmax_brackets(row: list[Fraction]) -> Iterator[Bracket]:

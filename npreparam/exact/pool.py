@@ -15,19 +15,24 @@ from npreparam.exact.rounding import Array, finish, operand
 from npreparam.exact.special import order
 
 
-def _windows(x: Array, kernel: Size2, stride: Size2 | None, padding: Padding) -> tuple[Array, int, Iterator[tuple[tuple[int, ...], Array]]]:
-    """(empty array for the results, kh*kw, all (index of y, elements of x under its window in row-major order))."""
-    if x.ndim != 4:
-        raise ShapeError(f"`x` has shape {x.shape}, but must have 4 axes: (batch, channels, height, width)")
-    images, channels, height, width = x.shape
+def checked_window(shape: tuple[int, ...], kernel: Size2, stride: Size2 | None, padding: Padding) -> tuple[Window, tuple[int, ...]]:
+    """(geometry, shape of the results) of a pooling over arrays of this shape."""
+    if len(shape) != 4:
+        raise ShapeError(f"`x` has shape {shape}, but must have 4 axes: (batch, channels, height, width)")
+    images, channels, height, width = shape
     window = Window.of(kernel, kernel if stride is None else stride, padding, size=(height, width))
-    (kh, kw), (sh, sw), ((top, _), (left, _)) = window.kernel, window.stride, window.padding
     if any(max(sides) >= length for sides, length in zip(window.padding, window.kernel, strict=True)):
         raise ShapeError(f"`padding` (={padding!r}) must be smaller than `kernel` (={kernel!r}) on every side, "
                          "so that no window lies wholly in the padding")
     if 0 in (height, width):
-        raise ShapeError(f"`x` has shape {x.shape}: there is nothing to pool; `height` and `width` must be positive")
-    shape = (images, channels, *window.checked_output_size((height, width)))
+        raise ShapeError(f"`x` has shape {shape}: there is nothing to pool; `height` and `width` must be positive")
+    return window, (images, channels, *window.checked_output_size((height, width)))
+
+
+def _windows(x: Array, kernel: Size2, stride: Size2 | None, padding: Padding) -> tuple[Array, int, Iterator[tuple[tuple[int, ...], Array]]]:
+    """(empty array for the results, kh*kw, all (index of y, elements of x under its window in row-major order))."""
+    window, shape = checked_window(x.shape, kernel, stride, padding)
+    (kh, kw), (sh, sw), ((top, _), (left, _)) = window.kernel, window.stride, window.padding
 
     def under() -> Iterator[tuple[tuple[int, ...], Array]]:
         for n, c, r, q in itertools.product(*map(range, shape)):
@@ -81,7 +86,12 @@ def global_avg_pool(x: Any, out_dtype: Any = "same") -> Array:
     >>> global_avg_pool(np.arange(4.0).reshape(1, 1, 2, 2))
     array([[1.5]])
     """
-    shape = np.shape(x)
+    shape = checked_planes(np.shape(x))
+    return avg_pool2d(x, shape[2:], out_dtype=out_dtype).reshape(shape[:2])
+
+
+def checked_planes(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of an NCHW array with elements in each plane."""
     if len(shape) != 4 or 0 in shape[2:]:
         raise ShapeError(f"`x` has shape {shape}, but must have 4 axes, (batch, channels, height, width), the last two not of length 0")
-    return avg_pool2d(x, shape[2:], out_dtype=out_dtype).reshape(shape[:2])
+    return shape

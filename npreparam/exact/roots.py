@@ -26,8 +26,8 @@ Number = Fraction | Special
 
 def rational_sqrt(v: Fraction) -> Fraction | None:
     """The square root of a rational where it is rational."""
-    root = Fraction(math.isqrt(v.numerator), math.isqrt(v.denominator))
-    return root if root * root == v else None
+    top, bottom = math.isqrt(v.numerator), math.isqrt(v.denominator)  # of coprime numbers: both must be squares
+    return Fraction(top, bottom) if (top * top, bottom * bottom) == v.as_integer_ratio() else None
 
 
 def sqrt_between(v: Fraction, bits: int) -> tuple[Fraction, Fraction]:

@@ -54,9 +54,7 @@ def normal_log_prob(x: Any, mu: Any, sigma: Any, out_dtype: Any = "same") -> Arr
     array([-0.91893853])
     """
     arguments = broadcast(x=x, mu=mu, sigma=sigma)
-    for value in arguments[2].ravel():
-        if value <= 0:
-            raise ArgumentError(f"`sigma` (={float(value)}) must be positive, a standard deviation")
+    check_positive(arguments[2])
     return each(normal_log_prob_between, arguments, result_dtype(out_dtype, x))
 
 
@@ -120,12 +118,22 @@ def elbo(x: Any, logits: Any, mu: Any, logvar: Any, out_dtype: Any = "same") -> 
 
 def broadcast(**arrays: Any) -> tuple[Array, ...]:
     """The arguments as arrays of Fractions of one shape."""
-    fractions = {name: as_fractions(array, name) for name, array in arrays.items()}
+    return together({name: as_fractions(array, name) for name, array in arrays.items()})
+
+
+def together(arrays: dict[str, Array]) -> tuple[Array, ...]:
+    """Arrays broadcast to one shape."""
     try:
-        return tuple(np.broadcast_arrays(*fractions.values()))
+        return tuple(np.broadcast_arrays(*arrays.values()))
     except ValueError:
-        shapes = ", ".join(f"`{name}` {array.shape}" for name, array in fractions.items())
+        shapes = ", ".join(f"`{name}` {array.shape}" for name, array in arrays.items())
         raise ShapeError(f"shapes of {shapes} do not broadcast together") from None
+
+
+def check_positive(sigma: Array) -> None:
+    """Raise where a standard deviation is none."""
+    for value in sigma[sigma <= 0]:
+        raise ArgumentError(f"`sigma` (={float(value)}) must be positive, a standard deviation")
 
 
 def each(between: Callable[..., Interval], arguments: Sequence[Array], dtype: np.dtype[Any]) -> Array:

@@ -1,0 +1,134 @@
+"""Affine maps of channels, correctly rounded: enclosed by a kernel, and where both ends do not round alike, decided by integers.
+
+The constants of a channel are exact: rational numbers, or rational multiples of the inverse root of a rational number. They reach the kernel
+as sums of floats together with a bound on what those lack, which is computed exactly, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npreparam._errors import DTypeError
+from npreparam.certified.functions import WIDER, narrowed
+from npreparam.exact.roots import InverseRoot, Number
+from npreparam.exact.rounding import FORMATS
+from npreparam.exact.special import Special
+from npreparam.kernels import affine
+from npreparam.kernels._scratch import scratch
+
+Array = NDArray[Any]
+Floats = tuple[list[float], float]
+
+ROOT_BITS = 160  # the relative distance of a root's brackets is below 2^-(this - 2)
+NONE: Floats = [0.0, 0.0], 0.0
+
+
+def as_array(x: Any, name: str) -> Array:
+    """x with the machine's byte order, its dtype one of the formats."""
+    x = np.asarray(x)
+    if x.dtype.name not in WIDER:
+        raise DTypeError(f"`{name}` has dtype {x.dtype}, but must be one of {', '.join(WIDER)}")
+    return x.astype(x.dtype.newbyteorder("="), copy=False)
+
+
+def target(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """`dtype`, the format of the result."""
+    if dtype.name not in WIDER:
+        raise DTypeError(f"`out_dtype` (={dtype.name!r}) must be one of {', '.join(WIDER)}")
+    return dtype
+
+
+def flat(x: Array, wide: bool = False) -> Array:
+    """x in C order, without its axes, for a kernel: float64 if it is that or `wide`, else float32."""
+    kind = np.float64 if wide or x.dtype == np.float64 else np.float32
+    with np.errstate(invalid="ignore"):  # a signalling NaN is a NaN
+        return np.require(x.astype(kind, copy=False), requirements=["C", "A", "W"]).reshape(-1)
+
+
+def plane_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """(N, C, H*W) of NCHW or (N, C)."""
+    return shape[0], shape[1], int(np.prod(shape[2:], dtype=np.int64))
+
+
+def number(value: Any) -> Number:
+    """The number that a float is."""
+    value = float(value)
+    return Special.of(value) if value - value else Fraction(value)
+
+
+def as_floats(a: Number, root: InverseRoot | None = None, count: int = 2) -> Floats:
+    """a, or a*root, as a sum of floats, each the rest correctly rounded, and a bound on the last rest; NaN if it has no floats near."""
+    blur = 0.0
+    if root is not None and root.value is not None:
+        a = a * root.value
+    elif root is not None and not isinstance(a, Special):
+        a, blur = a * root.between(ROOT_BITS)[0], 2.0 ** (2 - ROOT_BITS)
+    if isinstance(a, Special):
+        return [np.nan] * count, np.nan
+    floats, (top, bottom) = [], a.as_integer_ratio()
+    try:
+        for _ in range(count):
+            floats.append(top / bottom)  # integers are divided with one correct rounding
+            over, under = floats[-1].as_integer_ratio()
+            top, bottom = top * under - over * bottom, bottom * under
+        lack = np.nextafter(abs(top / bottom), np.inf) if top else 0.0
+    except OverflowError:
+        return [np.nan] * count, np.nan
+    return floats, float(lack + blur * abs(floats[0]) * (1 + 2.0**-50))
+
+
+def row(center: Floats, slope: Floats, scale: Floats = NONE, shift: Floats = NONE, spread: float = 0.0) -> list[float]:
+    """A row of the kernel's table; NaN, which decides nothing, where a factor lacks more than the kernel's bound grants it."""
+    for floats, lack in (slope, scale):
+        if not lack <= 4 * affine.UNIT**2 * abs(floats[0]):
+            return [np.nan] * affine.COLUMNS
+    slack = (center[1] * abs(slope[0][0]) + shift[1]) * (1 + 2.0**-50)
+    return [*center[0], *slope[0], *scale[0], *shift[0], float(np.nextafter(slack, np.inf)) if slack else 0.0, spread]
+
+
+def spread(dtype: np.dtype[Any]) -> float:
+    """What a kernel whose ends are rounded again has to add to a bound, as a multiple of the candidate."""
+    return 0.0 if dtype == np.float64 else 4 * affine.UNIT
+
+
+def carrier(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The format of both ends of an interval: that of the result, if a kernel can write it."""
+    return np.dtype(np.float32 if dtype == np.float32 else np.float64)
+
+
+def settled(low: Array, high: Array, dtype: np.dtype[Any], repair: Callable[[Array], Sequence[int]],
+            is_nan: Callable[[Array], Array] | None = None) -> tuple[Array, int]:
+    """What both ends round to, and where they round apart, `repair(indices)`, the bits of the results; and how many those are.
+
+    All is flat. A kernel makes the ends differ where it has no finite number to offer; `is_nan(indices)` tells which results are known to be NaN.
+    """
+    form = FORMATS[dtype.name]
+    with np.errstate(over="ignore", invalid="ignore"):
+        value, other = (end if end.dtype == dtype else narrowed(end, dtype) for end in (low, high))
+    bits = value.view(form.bits)
+    opened = np.flatnonzero(bits != other.view(form.bits))
+    if opened.size and is_nan is not None:
+        known = is_nan(opened)
+        bits[opened[known]] = form.nan
+        opened = opened[~known]
+    if opened.size:
+        bits[opened] = repair(opened)
+    return value, opened.size
+
+
+def rounded_affine(x: Array, g: Array | None, table: list[list[float]], shape: tuple[int, int, int], dtype: np.dtype[Any],
+                   repair: Callable[[int], int], undefined: Sequence[bool] = ()) -> tuple[Array, int]:
+    """The map of the kernel `affine` over flat x and g, correctly rounded, flat; NaN where x or g is, and in channels that are `undefined`."""
+    def is_nan(at: Array) -> Array:
+        return np.isnan(x[at]) | (g is not None and np.isnan(g[at])) | np.isin(at // shape[2] % shape[1], np.flatnonzero(undefined))
+
+    kind = carrier(dtype)
+    low = np.empty(x.size, kind)
+    with scratch(kind, high=x.size) as (high,):
+        affine.enclose(x, x if g is None else g, np.array(table).reshape(shape[1], affine.COLUMNS), shape, low, high)
+        return settled(low, high, dtype, lambda opened: [repair(index) for index in opened.tolist()], is_nan)
