@@ -81,6 +81,25 @@ def functions(kind, dtype, rng):
         yield name, getattr(certified, name)(x), getattr(exact, name)(x)
 
 
+def others(kind, dtype, rng):
+    """Batch norm, folding, pooling, sums, losses and sampling, once for each batch of comparisons."""
+    x, gy = kind(rng, (4, 5, 6, 6)).astype(dtype), kind(rng, (4, 5, 6, 6)).astype(dtype)
+    gamma, beta, mean = (kind(rng, (5, 3))[:, 0].astype(dtype) for _ in range(3))
+    var = np.abs(kind(rng, (5, 3))[:, 0]).astype(dtype)
+    norms, w = (gamma, beta, mean, var), kind(rng, (5, 5, 3, 3)).astype(dtype)
+    for training in (False, True):
+        yield "batch_norm", certified.batch_norm(x, *norms, training), exact.batch_norm(x, *norms, training)
+        rest = (gy, x, gamma, mean, var, training)
+        yield "batch_norm_grad", certified.batch_norm_grad(*rest), exact.batch_norm_grad(*rest)
+    yield "fuse_conv_bn", certified.fuse_conv_bn(w, beta, *norms), exact.fuse_conv_bn(w, beta, *norms)
+    branches = (w, (*norms, 1e-5), w[:, :, :1, :1], (*norms, 1e-3), (*norms, 1e-5))
+    yield "fuse_repvgg", certified.fuse_repvgg(*branches), exact.fuse_repvgg(*branches)
+    for name, arguments in (("avg_pool2d", (x, 3, 2, 1)), ("global_avg_pool", (x,)), ("sum", (x, (0, 2))), ("mean", (x, 1)),
+                            ("log_softmax", (x[:, :, 0, 0],)), ("cross_entropy", (x[:, :, 0, 0], np.arange(4))), ("bce_with_logits", (x, gy)),
+                            ("normal_rsample", (x, gy, x)), ("normal_log_prob", (x[:2], gy[:2], np.abs(gy[:2]) + 1)), ("gaussian_kl", (x[:2], gy[:2]))):
+        yield name, getattr(certified, name)(*arguments), getattr(exact, name)(*arguments)
+
+
 def wrong(value, expected):
     """How many elements differ, the signs of zeros included."""
     same = (value == expected) & (np.signbit(value) == np.signbit(expected)) | np.isnan(value) & np.isnan(expected)
@@ -92,11 +111,13 @@ def compare(task):
     kind, dtype, seed, wanted = task
     rng, counts, done = np.random.default_rng(seed), {}, 0
     while done < wanted:
-        for source in (products, functions) if done == 0 else (products,):
+        for source in (products, functions, others) if done == 0 else (products,):
             for name, found, expected in source(kind, dtype, rng):
+                pairs = [(found.value, expected)] if isinstance(expected, np.ndarray) else list(zip(found.value, expected, strict=True))
+                size = sum(answer.size for _, answer in pairs)
                 old = counts.get(name, (0, 0, 0))
-                counts[name] = (old[0] + expected.size, old[1] + wrong(found.value, expected), old[2] + found.repaired)
-                done += expected.size
+                counts[name] = (old[0] + size, old[1] + sum(wrong(value, answer) for value, answer in pairs), old[2] + found.repaired)
+                done += size
     return kind.__name__, np.dtype(dtype).name, counts
 
 

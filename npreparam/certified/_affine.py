@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from npreparam import kernels
 from npreparam._errors import DTypeError
 from npreparam.certified.functions import WIDER, narrowed
 from npreparam.exact.roots import InverseRoot, Number
 from npreparam.exact.rounding import FORMATS
 from npreparam.exact.special import Special
-from npreparam.kernels import affine
 from npreparam.kernels._scratch import scratch
 
 Array = NDArray[Any]
@@ -85,15 +85,15 @@ def as_floats(a: Number, root: InverseRoot | None = None, count: int = 2) -> Flo
 def row(center: Floats, slope: Floats, scale: Floats = NONE, shift: Floats = NONE, spread: float = 0.0) -> list[float]:
     """A row of the kernel's table; NaN, which decides nothing, where a factor lacks more than the kernel's bound grants it."""
     for floats, lack in (slope, scale):
-        if not lack <= 4 * affine.UNIT**2 * abs(floats[0]):
-            return [np.nan] * affine.COLUMNS
+        if not lack <= 4 * kernels.affine.UNIT**2 * abs(floats[0]):
+            return [np.nan] * kernels.affine.COLUMNS
     slack = (center[1] * abs(slope[0][0]) + shift[1]) * (1 + 2.0**-50)
     return [*center[0], *slope[0], *scale[0], *shift[0], float(np.nextafter(slack, np.inf)) if slack else 0.0, spread]
 
 
 def spread(dtype: np.dtype[Any]) -> float:
     """What a kernel whose ends are rounded again has to add to a bound, as a multiple of the candidate."""
-    return 0.0 if dtype == np.float64 else 4 * affine.UNIT
+    return 0.0 if dtype == np.float64 else 4 * kernels.affine.UNIT
 
 
 def carrier(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -130,5 +130,5 @@ def rounded_affine(x: Array, g: Array | None, table: list[list[float]], shape: t
     kind = carrier(dtype)
     low = np.empty(x.size, kind)
     with scratch(kind, high=x.size) as (high,):
-        affine.enclose(x, x if g is None else g, np.array(table).reshape(shape[1], affine.COLUMNS), shape, low, high)
+        kernels.affine.enclose(x, x if g is None else g, np.array(table).reshape(shape[1], kernels.affine.COLUMNS), shape, low, high)
         return settled(low, high, dtype, lambda opened: [repair(index) for index in opened.tolist()], is_nan)

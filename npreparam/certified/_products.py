@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from npreparam import kernels
 from npreparam._errors import StateError
 from npreparam._shapes import Window
-from npreparam.certified.functions import Certified, narrowed
+from npreparam.certified._record import Certified
+from npreparam.certified.functions import narrowed
 
 Array = NDArray[Any]
 

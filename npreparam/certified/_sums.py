@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from npreparam import kernels
 from npreparam.certified._affine import carrier, flat, settled, spread
 from npreparam.exact.roots import Number
 from npreparam.exact.rounding import FORMATS, round_to_bits
 from npreparam.exact.special import INF, NAN
-from npreparam.kernels import arithmetic
-from npreparam.kernels.exact_sums import exact_sums
 
 Array = NDArray[Any]
 AT_ONCE = 2048  # rows summed as integers at a time: their digits take a few kilobytes each
@@ -36,7 +35,7 @@ def exact_row_sums(rows: Array) -> list[Number]:
     for first in range(0, len(rows), AT_ONCE):
         some = rows[first : first + AT_ONCE]
         values = some.reshape(-1)
-        totals, _, codes = exact_sums(values, values, (1, *some.shape))
+        totals, _, codes = kernels.exact_sums.exact_sums(values, values, (1, *some.shape))
         sums += [special_sum(code) if code else Fraction(total, 1 << unit_of(values)) for total, code in zip(totals, codes.tolist(), strict=True)]
     return sums
 
@@ -46,7 +45,7 @@ def rounded_row_sums(rows: Array, counts: Array, dtype: np.dtype[Any]) -> tuple[
     rows = flat(rows).reshape(rows.shape)
     counts = np.require(np.broadcast_to(counts, len(rows)), np.float64, ["C", "W"])
     low, high = np.empty((2, len(rows)), carrier(dtype))
-    arithmetic.enclose_sums(rows, counts, spread(dtype), low, high)
+    kernels.arithmetic.enclose_sums(rows, counts, spread(dtype), low, high)
 
     def repair(opened: Array) -> list[int]:
         sums = zip(exact_row_sums(rows[opened]), counts[opened].tolist(), strict=True)

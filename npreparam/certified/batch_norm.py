@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from npreparam import kernels
 from npreparam._errors import ShapeError
 from npreparam.certified._affine import as_array, as_floats, flat, number, plane_shape, rounded_affine, row, spread, target
 from npreparam.certified._record import Certified
@@ -23,7 +24,6 @@ from npreparam.exact.fuse import rounded_sums
 from npreparam.exact.roots import InverseRoot, Number, round_sum
 from npreparam.exact.rounding import FORMATS, as_numbers, result_dtype
 from npreparam.exact.special import NAN, Special
-from npreparam.kernels.exact_sums import exact_sums
 
 Array = NDArray[Any]
 Shape = tuple[int, int, int]
@@ -125,7 +125,7 @@ def _batch_statistics(values: Array, shape: Shape) -> Iterator[tuple[Number, Num
     if not shape[1]:
         return
     n, unit = at_least_two(shape[0] * shape[2]), unit_of(values)
-    for total, square, code in zip(*exact_sums(values, values, shape), strict=True):
+    for total, square, code in zip(*kernels.exact_sums.exact_sums(values, values, shape), strict=True):
         if code:
             yield special_sum(code) * Fraction(1, n), NAN
         else:
@@ -135,7 +135,7 @@ def _batch_statistics(values: Array, shape: Shape) -> Iterator[tuple[Number, Num
 def _cotangent_sums(g: Array, x: Array, shape: Shape, means: list[Number]) -> tuple[list[Number], list[Number]]:
     """(sum g, sum g*(x - mean)) of each channel, exactly."""
     unit, totals, products = unit_of(g), [], []
-    for c, (total, product, code) in enumerate(zip(*exact_sums(g, x, shape), strict=True)):
+    for c, (total, product, code) in enumerate(zip(*kernels.exact_sums.exact_sums(g, x, shape), strict=True)):
         totals.append(special_sum(code) if code & 7 else Fraction(total, 1 << unit))
         if code or not isinstance(means[c], Fraction):
             numbers = [as_numbers(v.reshape(shape)[:, c], "x") for v in (g, x)]

@@ -13,7 +13,7 @@ from npreparam import kernels
 from npreparam._shapes import Padding, Pair, Size2, Window
 from npreparam.certified._inputs import check_terms, one_format, quiet, result_format, widened
 from npreparam.certified._products import Sum, settle
-from npreparam.certified.functions import Certified
+from npreparam.certified._record import Certified
 from npreparam.ops._geometry import forward_window, input_grad_window, weight_grad_window
 
 Array = NDArray[Any]

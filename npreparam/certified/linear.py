@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from npreparam._errors import ShapeError
 from npreparam._shapes import Window
 from npreparam.certified._inputs import check_terms, one_format, quiet, result_format, widened
+from npreparam.certified._record import Certified
 from npreparam.certified.conv2d import _forward
-from npreparam.certified.functions import Certified, narrowed
+from npreparam.certified.functions import narrowed
 from npreparam.ops._validate import check_rank, check_shape
 
 Array = NDArray[Any]

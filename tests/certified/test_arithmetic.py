@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from npreparam import ArgumentError, DTypeError, exact
+from npreparam import ArgumentError, DTypeError, exact, kernels
 from npreparam.certified import _sums
 from npreparam.certified.arithmetic import mean, sum
 from npreparam.kernels import _threads
@@ -127,7 +127,7 @@ def test_faults_are_caught(monkeypatch, fault):
     x = np.concatenate([x, -x * (1 + 2.0**-45 * rng.standard_normal(x.shape)), np.full((300, 1), 2.0**-54), np.ones((300, 1))], 1)
     x[:100] = 0
     x[:50, :3], x[50:100, :3] = [1, 2.0**-53, 2.0**-107], [1, 2.0**-53, -(2.0**-107)]
-    enclose = _sums.arithmetic.enclose_sums
+    enclose = kernels.arithmetic.enclose_sums
 
     def faulty(rows, counts, spread, low, high):
         enclose(rows, counts, spread, low, high)
@@ -140,7 +140,7 @@ def test_faults_are_caught(monkeypatch, fault):
         elif fault == "a wrong count":
             enclose(rows, counts + 1, spread, low, high)
 
-    monkeypatch.setattr(_sums.arithmetic, "enclose_sums", faulty)
+    monkeypatch.setattr(kernels.arithmetic, "enclose_sums", faulty)
     if fault == "double rounding":
         monkeypatch.setattr(_sums, "exact_row_sums", lambda rows: [exact.as_fractions(row.sum(keepdims=True), "x")[0] for row in rows])
     with pytest.raises(AssertionError):

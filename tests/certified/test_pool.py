@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from npreparam import ArgumentError, DTypeError, ShapeError, exact
-from npreparam.certified import _sums
+from npreparam import ArgumentError, DTypeError, ShapeError, exact, kernels
 from npreparam.certified.activation import leaky_relu, relu
 from npreparam.certified.pool import avg_pool2d, global_avg_pool, max_pool2d
 from tests import naive
@@ -103,8 +102,8 @@ def test_bad_input():
 
 
 def test_a_window_without_its_last_element_is_caught(monkeypatch):
-    enclose = _sums.arithmetic.enclose_sums
-    monkeypatch.setattr(_sums.arithmetic, "enclose_sums", lambda rows, *rest: enclose(rows[:, :-1], *rest))
+    enclose = kernels.arithmetic.enclose_sums
+    monkeypatch.setattr(kernels.arithmetic, "enclose_sums", lambda rows, *rest: enclose(rows[:, :-1], *rest))
     x = np.arange(36.0).reshape(1, 1, 6, 6)
     with pytest.raises(AssertionError):
         same(avg_pool2d(x, 3), exact.avg_pool2d(x, 3))
