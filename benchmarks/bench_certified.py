@@ -96,7 +96,8 @@ def others(kind, dtype, rng):
     yield "fuse_repvgg", certified.fuse_repvgg(*branches), exact.fuse_repvgg(*branches)
     for name, arguments in (("avg_pool2d", (x, 3, 2, 1)), ("global_avg_pool", (x,)), ("sum", (x, (0, 2))), ("mean", (x, 1)),
                             ("log_softmax", (x[:, :, 0, 0],)), ("cross_entropy", (x[:, :, 0, 0], np.arange(4))), ("bce_with_logits", (x, gy)),
-                            ("normal_rsample", (x, gy, x)), ("normal_log_prob", (x[:2], gy[:2], np.abs(gy[:2]) + 1)), ("gaussian_kl", (x[:2], gy[:2]))):
+                            ("normal_rsample", (x, gy, x)), ("normal_log_prob", (x[:2], gy[:2], np.abs(gy[:2]) + 1)),
+                            ("gaussian_kl", (x[:2], gy[:2]))):
         yield name, getattr(certified, name)(*arguments), getattr(exact, name)(*arguments)
 
 

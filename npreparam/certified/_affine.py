@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from npreparam import kernels
 from npreparam._errors import DTypeError
+from npreparam.certified._trust import trust_the_machine
 from npreparam.certified.functions import WIDER, narrowed
 from npreparam.exact.roots import InverseRoot, Number
 from npreparam.exact.rounding import FORMATS
@@ -107,6 +108,7 @@ def settled(low: Array, high: Array, dtype: np.dtype[Any], repair: Callable[[Arr
 
     All is flat. A kernel makes the ends differ where it has no finite number to offer; `is_nan(indices)` tells which results are known to be NaN.
     """
+    trust_the_machine()
     form = FORMATS[dtype.name]
     with np.errstate(over="ignore", invalid="ignore"):
         value, other = (end if end.dtype == dtype else narrowed(end, dtype) for end in (low, high))

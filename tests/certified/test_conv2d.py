@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npreparam import ArgumentError, DTypeError, ShapeError, StateError, certified, exact, kernels, set_num_threads
-from npreparam.certified import _products
+from npreparam.certified import _products, _trust
 from tests.kernels.test_conv2d import _restore_threads, layouts  # noqa: F401
 from tests.tolerances import assert_same_bits
 
@@ -232,7 +232,7 @@ def test_a_wrong_compilation_refuses_to_serve(name, monkeypatch):
             y[0], y[1] = y[0] + y[1], 0
         return y
 
-    _products.trust_the_compiler.cache_clear()
+    _trust.trust_the_compiler.cache_clear()
     monkeypatch.setattr(kernels.conv2d, name, reassociated)
     with pytest.raises(StateError, match="compiled wrong"):
         certified.conv2d(ONE, ONE)
@@ -242,7 +242,7 @@ def test_a_wrong_compilation_refuses_to_serve(name, monkeypatch):
 
 def test_a_rounding_test_that_loses_the_rest_refuses_to_serve(monkeypatch):
     right = kernels.certify.round_and_doubt
-    _products.trust_the_compiler.cache_clear()
+    _trust.trust_the_compiler.cache_clear()
     monkeypatch.setattr(kernels.certify, "round_and_doubt", lambda y, *rest: right(np.stack([y[0] + y[1], 0 * y[1]]), *rest))
     with pytest.raises(StateError, match="compiled wrong"):
         certified.conv2d(ONE, ONE)
