@@ -8,6 +8,9 @@
 * `npreparam.certified`: the same numbers as `exact` at the speed of arrays; `certified.bounds`: how far an implementation may be from them
 """
 
+import importlib
+from types import ModuleType
+
 from npreparam._errors import ArgumentError, DTypeError, FormatError, ShapeError, StateError, UnusedInputError
 from npreparam._shapes import Window
 from npreparam.kernels._threads import get_num_threads, set_num_threads
@@ -16,3 +19,12 @@ __version__ = "0.1.0"
 
 __all__ = ["ArgumentError", "DTypeError", "FormatError", "ShapeError", "StateError", "UnusedInputError", "Window", "__version__",
            "get_num_threads", "set_num_threads"]
+
+_STOREYS = ("certified", "exact", "fuse", "models", "nn", "ops", "plots", "tape")
+
+
+def __getattr__(name: str) -> ModuleType:
+    """The storeys as attributes, loaded when they are first used."""
+    if name not in _STOREYS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return importlib.import_module(f"{__name__}.{name}")

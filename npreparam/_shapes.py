@@ -40,11 +40,21 @@ def as_int(value: Any, name: str, minimum: int) -> int:
     return number
 
 
+def as_bool(value: Any, name: str) -> bool:
+    """`value` as a bool; what is merely true or false in a condition is refused."""
+    if not isinstance(value, bool) and type(value).__name__ != "bool":  # numpy.bool too
+        raise ArgumentError(f"`{name}` (={value!r}) must be True or False")
+    return bool(value)
+
+
 def as_pair(value: Size2, name: str, minimum: int) -> Pair:
     """`value` as (height, width): an int stands for both."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()  # an array
     if isinstance(value, Sequence) and not isinstance(value, str):
         if len(value) != 2:
-            raise ArgumentError(f"`{name}` (={value!r}) must be an int or a pair (height, width)")
+            sides = ", or four sides as ((top, bottom), (left, right))" if name == "padding" else ""
+            raise ArgumentError(f"`{name}` (={value!r}) must be an int or a pair (height, width){sides}")
         return as_int(value[0], name, minimum), as_int(value[1], name, minimum)
     number = as_int(value, name, minimum)
     return number, number

@@ -4,7 +4,7 @@ from npreparam.certified._record import Certified
 from npreparam.certified.activation import leaky_relu, relu
 from npreparam.certified.arithmetic import mean, sum
 from npreparam.certified.batch_norm import batch_norm, batch_norm_grad
-from npreparam.certified.conv2d import conv2d, conv2d_input_grad, conv2d_weight_grad
+from npreparam.certified.conv2d import conv2d, conv2d_input_grad, conv2d_weight_grad, conv_transpose2d
 from npreparam.certified.functions import exp, expm1, log, log1p, sigmoid, silu, softplus, tanh
 from npreparam.certified.fuse import fuse_conv_bn, fuse_repvgg
 from npreparam.certified.linear import linear, matmul
@@ -13,5 +13,6 @@ from npreparam.certified.pool import avg_pool2d, global_avg_pool, max_pool2d
 from npreparam.certified.sampling import gaussian_kl, normal_log_prob, normal_rsample
 
 __all__ = ["Certified", "avg_pool2d", "batch_norm", "batch_norm_grad", "bce_with_logits", "conv2d", "conv2d_input_grad", "conv2d_weight_grad",
-           "cross_entropy", "exp", "expm1", "fuse_conv_bn", "fuse_repvgg", "gaussian_kl", "global_avg_pool", "leaky_relu", "linear", "log", "log1p",
-           "log_softmax", "matmul", "max_pool2d", "mean", "normal_log_prob", "normal_rsample", "relu", "sigmoid", "silu", "softplus", "sum", "tanh"]
+           "conv_transpose2d", "cross_entropy", "exp", "expm1", "fuse_conv_bn", "fuse_repvgg", "gaussian_kl", "global_avg_pool", "leaky_relu",
+           "linear", "log", "log1p", "log_softmax", "matmul", "max_pool2d", "mean", "normal_log_prob", "normal_rsample", "relu", "sigmoid", "silu",
+           "softplus", "sum", "tanh"]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from npreparam import kernels
 from npreparam._errors import ShapeError
+from npreparam._shapes import as_bool
 from npreparam.certified._affine import as_array, as_floats, flat, number, plane_shape, rounded_affine, row, spread, target
 from npreparam.certified._record import Certified
 from npreparam.certified._sums import special_sum, unit_of
@@ -48,6 +49,7 @@ def batch_norm(x: Any, gamma: Any, beta: Any, running_mean: Any, running_var: An
     array([[-1.],
            [ 1.]], dtype=float32)
     """
+    as_bool(training, "training")
     x, dtype = as_array(x, "x"), target(result_dtype(out_dtype, x))
     gamma, beta, old_mean, old_var = channel_vectors(x.shape, gamma=gamma, beta=beta, running_mean=running_mean, running_var=running_var)
     values, shape, form = flat(x), plane_shape(x.shape), FORMATS[dtype.name]
@@ -78,6 +80,7 @@ def batch_norm_grad(gy: Any, x: Any, gamma: Any, running_mean: Any, running_var:
     >>> batch_norm_grad(np.array([[4.0]]), np.array([[3.0]]), one, one, 4 * one, eps=0).value
     (array([[2.]]), array([4.]), array([4.]))
     """
+    as_bool(training, "training")
     x, gy, dtype = as_array(x, "x"), as_array(gy, "gy"), target(result_dtype(out_dtype, gy))
     gamma, old_mean, old_var = channel_vectors(x.shape, gamma=gamma, running_mean=running_mean, running_var=running_var)
     if gy.shape != x.shape:

@@ -14,7 +14,8 @@ from npreparam._shapes import Padding, Pair, Size2, Window
 from npreparam.certified._inputs import check_terms, one_format, quiet, result_format, widened
 from npreparam.certified._products import Sum, settle
 from npreparam.certified._record import Certified
-from npreparam.ops._geometry import forward_window, input_grad_window, weight_grad_window
+from npreparam.ops._geometry import NCHW, forward_window, input_grad_window, transposed_window, weight_grad_window
+from npreparam.ops._validate import check_rank, check_shape
 
 Array = NDArray[Any]
 
@@ -79,26 +80,51 @@ def conv2d_input_grad(gy: Array, w: Array, input_shape: Sequence[int], stride: S
     dtype = result_format(out_dtype, one_format(gy=gy, w=w))
     window, size = input_grad_window(gy, w, input_shape, (stride, padding, dilation, groups))
     check_terms(w.size // max(1, w.shape[1] * window.groups))
-    return _input_grad(*widened(gy, w), size, window, dtype)
+    return _input_grad(*widened(gy, w), None, size, window, dtype)
 
 
-def _input_grad(gy: Array, w: Array, size: Pair, window: Window, dtype: np.dtype[Any]) -> Certified:
+def _input_grad(gy: Array, w: Array, b: Array | None, size: Pair, window: Window, dtype: np.dtype[Any]) -> Certified:
     groups, (outputs, inputs, *kernel) = window.groups, w.shape
     terms, channels = outputs // groups * math.prod(kernel), inputs * groups
     squares = _squares_by_group(gy, groups)
-    across = kernels.conv2d.input_grad_sums(squares, _ones(window), size, window)
+    across = kernels.conv2d.input_grad_sums(squares, _ones(window), None, size, window)
     by_input = np.ascontiguousarray(w.reshape(groups, outputs // groups, inputs, math.prod(kernel)).swapaxes(1, 2)).reshape(channels, terms)
     shape = (len(gy), channels, *size)
     problem = Sum(
-        candidate=lambda pair: _planes(kernels.conv2d.input_grad_sums(gy, w, size, window, pair=pair), pair),
+        candidate=lambda pair: _planes(kernels.conv2d.input_grad_sums(gy, w, b, size, window, pair), pair),
         terms=terms, depth=terms,
         across=np.sqrt(across).reshape(len(gy), groups, math.prod(size)), along=np.sqrt(kernels.certify.squares_of_rows(by_input)),
         walk=kernels.certify.prefix_norms_of_rows(by_input),
-        start=np.zeros(channels),
+        start=np.zeros(channels) if b is None else b,
         repair=lambda indices, start, target: kernels.certify.repair(
             kernels.certify.INPUT_GRAD, indices, w, gy, start, kernels.certify.sizes_of(shape, w.shape, window), target, terms),
         operands=(gy, w))
     return settle(problem, shape, dtype)
+
+
+@quiet
+def conv_transpose2d(x: Array, w: Array, b: Array | None = None, stride: Size2 = 1, padding: Padding = 0, output_padding: Size2 = 0,
+                     dilation: Size2 = 1, groups: int = 1, out_dtype: Any = "same") -> Certified:
+    """The correctly rounded transposed convolution: `conv2d_input_grad` of x plus a bias, in one rounding.
+
+    x is (N, I, H, W), w (I, O/groups, kh, kw), b (O,); `padding` must be numbers, `output_padding` smaller than the stride; all else as in
+    `conv2d`.
+
+    Raises as `ops.conv_transpose2d`, and ArgumentError beyond 2^28 terms.
+
+    >>> conv_transpose2d(np.ones((1, 1, 1, 2)), np.ones((1, 1, 1, 1)), np.array([2.0]), stride=(1, 2)).value
+    array([[[[3., 2., 3.]]]])
+    """
+    dtype = result_format(out_dtype, one_format(x=x, w=w, b=b, optional=("b",)))
+    check_rank(x, "x", 4, NCHW)
+    check_rank(w, "w", 4, "(input channels, output channels / groups, kernel height, kernel width)")
+    window, size = transposed_window(x.shape, w.shape, (stride, padding, dilation, groups), output_padding)
+    channels = w.shape[1] * window.groups
+    if b is not None:
+        check_shape(b, "b", (channels,), "one value for each output channel")
+    input_grad_window(x, w, (len(x), channels, *size), (stride, padding, dilation, groups))
+    check_terms(w.size // max(1, channels))
+    return _input_grad(*widened(x, w, b), size, window, dtype)
 
 
 @quiet

@@ -6,9 +6,13 @@ import math
 from typing import Any
 
 import numpy as np
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
+
+try:
+    from hypothesis import strategies as st
+    from hypothesis.extra.numpy import arrays
+except ImportError:
+    raise ImportError("npreparam.certified.strategies needs Hypothesis: pip install 'npreparam[test]'") from None
 
 Drawn = dict[str, Any]
 MIDDLE = 8  # exponents of the lattices' spacings are drawn from -MIDDLE to MIDDLE, inside the normal range of every format

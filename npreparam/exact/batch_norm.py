@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from npreparam._errors import ArgumentError, ShapeError
+from npreparam._shapes import as_bool
 from npreparam.exact.roots import InverseRoot, Number, round_sum
 from npreparam.exact.rounding import FORMATS, Array, as_fractions, as_numbers, checked, result_dtype, round_numbers
 from npreparam.exact.special import NAN, Special, order
@@ -42,6 +43,7 @@ def batch_norm(x: Any, gamma: Any, beta: Any, running_mean: Any, running_var: An
     >>> batch_norm(np.array([[1.0], [3.0]]), [1], [0], [0], [1], training=True, momentum=0.5, eps=0)[1:]
     (array([1.]), array([1.5]))
     """
+    as_bool(training, "training")
     dtype = result_dtype(out_dtype, x)
     form = FORMATS[dtype.name]
     x, gamma, beta, old_mean, old_var = _operands(x, gamma=gamma, beta=beta, running_mean=running_mean, running_var=running_var)
@@ -71,6 +73,7 @@ def batch_norm_grad(gy: Any, x: Any, gamma: Any, running_mean: Any, running_var:
     >>> batch_norm_grad(np.array([[4.0]]), np.array([[3.0]]), [1], [1], [4], eps=0)
     (array([[2.]]), array([4.]), array([4.]))
     """
+    as_bool(training, "training")
     dtype = result_dtype(out_dtype, gy)
     form = FORMATS[dtype.name]
     x, gamma, old_mean, old_var = _operands(x, gamma=gamma, running_mean=running_mean, running_var=running_var)

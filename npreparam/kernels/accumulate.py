@@ -147,6 +147,8 @@ def decide(a: Any, b: Any, count: int, start: float, target: int, limbs: Any) ->
         if target == FLOAT32 and np.float32(high - bound) == np.float32(high + bound) and np.float32(high) != 0:
             return high
     special = special_sum(a, b, count, start)
-    if special != 0:  # NaN is not 0 either
+    if special != special:
+        return np.nan  # the one NaN of all results; the CPU's may have its sign bit set
+    if special != 0:
         return special
     return exact_sum(a, b, count, start, target != TO_FLOAT64, limbs)

@@ -40,7 +40,7 @@ def conv2d(x: Array, w: Array, b: Array | None, window: Window, relu: bool = Fal
 
 def conv2d_input_grad(gy: Array, w: Array, size: Pair, window: Window) -> Array:
     """gx[n, i, ih, iw] = sum of w[o, i, kh, kw] * gy[n, o, r, c] over all taps and pixels that read x[n, i, ih, iw]."""
-    gx, (sh, sw) = input_grad_sums(gy, w, size, window), window.stride
+    gx, (sh, sw) = input_grad_sums(gy, w, None, size, window), window.stride
     if _padding_met(w, gx[:, :, :sh, :sw], gx[:, :, -sh:, -sw:]):
         _plain.conv2d_input_grad(gy, w, window, gx)
     return gx
@@ -66,16 +66,18 @@ def forward_sums(x: Array, w: Array, b: Array | None, window: Window, relu: bool
     return y
 
 
-def input_grad_sums(gy: Array, w: Array, size: Pair, window: Window, pair: bool = False) -> Array:
-    """`conv2d_input_grad`, as `forward_sums` is `conv2d`."""
+def input_grad_sums(gy: Array, w: Array, b: Array | None, size: Pair, window: Window, pair: bool = False) -> Array:
+    """`conv2d_input_grad` plus b[i], as `forward_sums` is `conv2d`."""
     shape = (gy.shape[0], w.shape[1] * window.groups, *size)
     gx = _result(shape, gy.dtype, pair)
     if gx.size:
         source, plan = _plan.input_grad(gy.shape, w.shape, size, window, gy.itemsize)
         if not _plan.covers(plan, math.prod(shape[1:])):
             gx[...] = 0
+            if b is not None:
+                (gx[0] if pair else gx)[...] = b.reshape(-1, 1, 1)
         if len(plan.problems):
-            product(plan, gy.shape[0], strided(_dense(w)), strided(gy), source, None, False, gx, pair)
+            product(plan, gy.shape[0], strided(_dense(w)), strided(gy), source, b, False, gx, pair)
     return gx
 
 

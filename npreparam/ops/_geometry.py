@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from npreparam._errors import ArgumentError, ShapeError
-from npreparam._shapes import LIMIT, Pair, Window, as_int, extent
+from npreparam._shapes import LIMIT, Pair, Size2, Window, as_int, as_pair, extent
 from npreparam.ops._validate import Array, check_rank, check_shape
 
 NCHW, OIHW = "(batch, channels, height, width)", "(output channels, input channels / groups, kernel height, kernel width)"
@@ -74,3 +74,20 @@ def weight_grad_window(gy: Array, x: Array, weight_shape: Sequence[int], geometr
     window, out = _checked(x.shape[1], "x", x.shape[2:], shape, geometry)
     check_shape(gy, "gy", (x.shape[0], shape[0], *out), f"the output shape of a convolution of `x` with weights of shape {shape}")
     return window
+
+
+def transposed_window(x_shape: Sequence[int], w_shape: Sequence[int], geometry: Sequence[Any], output_padding: Size2) -> tuple[Window, Pair]:
+    """The window of a transposed convolution, and the (height, width) of its output, checked; shapes of 4 axes."""
+    stride, padding, *_ = geometry
+    if isinstance(padding, str):
+        raise ArgumentError(f"`padding` (={padding!r}) of a transposed convolution must be numbers: a name would need the output size it leads to")
+    window = convolution_window(w_shape, (0, 0), geometry)
+    more = as_pair(output_padding, "output_padding", 0)
+    if more[0] >= window.stride[0] or more[1] >= window.stride[1]:
+        raise ArgumentError(f"`output_padding` (={output_padding!r}) must be smaller than `stride` (={stride!r})")
+    if x_shape[1] != w_shape[0]:
+        raise ShapeError(f"`in_channels` (={x_shape[1]}, axis 1 of `x`) must be axis 0 of `w` (={w_shape[0]})")
+    size = window.transposed_size((x_shape[2], x_shape[3]), more)
+    if min(size) < 1 or min(x_shape[2:]) < 1:
+        raise ShapeError(f"the output would be empty: (height, width) {size} for an input of {tuple(x_shape[2:])}; use less padding")
+    return window, size

@@ -23,8 +23,10 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 def as_array(value: Any, name: str) -> Array:
     """`value` as a float32 or float64 array in native byte order; anything else raises DTypeError."""
     if not isinstance(value, np.ndarray | np.generic):
+        if value is None:
+            raise DTypeError(f"`{name}` is None, but is required: a NumPy array")
         raise DTypeError(f"`{name}` (a {type(value).__name__}) must be a NumPy array; "
-                         "convert it with numpy.asarray(..., dtype=numpy.float64)")
+                         "convert it with numpy.asarray(..., dtype=...), to the dtype of the other arrays")
     array = np.asarray(value)
     dtype = array.dtype.newbyteorder("=")
     if dtype not in FLOATS:

@@ -9,6 +9,7 @@ import numpy as np
 
 from npreparam import kernels
 from npreparam._errors import ArgumentError, ShapeError
+from npreparam._shapes import as_bool
 from npreparam.ops._primitive import gradient, primitive
 from npreparam.ops._validate import Array, as_array, check_shape, is_number, same_dtype
 from npreparam.ops.arithmetic import add, div, mul, neg, sqrt, square, sub
@@ -59,7 +60,7 @@ def batch_norm(x: Array, gamma: Array, beta: Array, running_mean: Array, running
     >>> y.ravel(), mean, var
     (array([-1.,  1.]), array([0.2]), array([1.1]))
     """
-    if not training:
+    if not as_bool(training, "training"):
         return batch_norm_eval(x, gamma, beta, running_mean, running_var, eps)
     if not _is_real(momentum) or not 0 <= momentum <= 1:
         raise ArgumentError(f"`momentum` (={momentum!r}), the weight of the new statistic, must be a number in [0, 1]")
@@ -109,6 +110,8 @@ def batch_norm_eval(x: Array, gamma: Array, beta: Array, mean: Array, var: Array
     """
     x, gamma, beta, mean, var = same_dtype(x=x, gamma=gamma, beta=beta, running_mean=mean, running_var=var)
     _check(x, eps, gamma=gamma, beta=beta, running_mean=mean, running_var=var)
+    if (var + eps < 0).any():  # NaN passes through
+        raise ArgumentError(f"`running_var` must not be negative beyond `eps` (={eps!r}): the smallest is {np.nanmin(var)}; is it a variance?")
     return kernels.batch_norm.normalize(x, gamma, beta, mean, var, eps)
 
 
@@ -162,7 +165,7 @@ def batch_norm_grad(gy: Array, x: Array, gamma: Array, running_mean: Array, runn
     >>> batch_norm_grad(np.ones((1, 1)), np.ones((1, 1)), np.ones(1), np.zeros(1), np.ones(1), eps=0.0)
     (array([[1.]]), array([1.]), array([1.]))
     """
-    if training:
+    if as_bool(training, "training"):
         return batch_norm_train_grad(gy, x, gamma, eps)
     return batch_norm_eval_grad(gy, x, gamma, running_mean, running_var, eps)
 

@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from npreparam import kernels
-from npreparam._errors import ArgumentError, ShapeError
-from npreparam._shapes import Padding, Size2, as_pair
-from npreparam.ops._geometry import NCHW, convolution_window, forward_window, input_grad_window, weight_grad_window
+from npreparam._shapes import Padding, Size2
+from npreparam.ops._geometry import NCHW, forward_window, input_grad_window, transposed_window, weight_grad_window
 from npreparam.ops._primitive import gradient, primitive
 from npreparam.ops._validate import Array, check_shape_of, same_dtype, shape_of
 from npreparam.ops.arithmetic import add
@@ -155,17 +154,7 @@ def conv_transpose2d(x: Array, w: Array, b: Array | None = None, stride: Size2 =
     """
     x_shape = shape_of(x, "x", 4, NCHW)
     w_shape = shape_of(w, "w", 4, "(input channels, output channels / groups, kernel height, kernel width)")
-    if isinstance(padding, str):
-        raise ArgumentError(f"`padding` (={padding!r}) of a transposed convolution must be numbers: a name would need the output size it leads to")
-    window = convolution_window(w_shape, (0, 0), (stride, padding, dilation, groups))
-    more = as_pair(output_padding, "output_padding", 0)
-    if more[0] >= window.stride[0] or more[1] >= window.stride[1]:
-        raise ArgumentError(f"`output_padding` (={output_padding!r}) must be smaller than `stride` (={stride!r})")
-    if x_shape[1] != w_shape[0]:
-        raise ShapeError(f"`in_channels` (={x_shape[1]}, axis 1 of `x`) must be axis 0 of `w` (={w_shape[0]})")
-    size = window.transposed_size((x_shape[2], x_shape[3]), more)
-    if min(size) < 1 or min(x_shape[2:]) < 1:
-        raise ShapeError(f"the output would be empty: (height, width) {size} for an input of {tuple(x_shape[2:])}; use less padding")
+    window, size = transposed_window(x_shape, w_shape, (stride, padding, dilation, groups), output_padding)
     channels = w_shape[1] * window.groups
     if b is not None:
         check_shape_of(b, "b", (channels,), "one value for each output channel")

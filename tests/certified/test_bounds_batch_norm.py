@@ -11,10 +11,10 @@ from hypothesis import given, target
 from hypothesis import strategies as st
 
 from npreparam import ArgumentError, ShapeError, exact
-from npreparam.certified import bounds
 from npreparam.certified.bounds import BFLOAT16_FLOAT32, FLOAT16_FLOAT16, FLOAT32, FLOAT64, Profile
 from npreparam.exact.roots import sqrt_between
 from tests.certified import simulate
+from tests.certified.verdict import float32_bounds as bounds
 from tests.certified.verdict import worst_ratio
 
 PROFILES = {"FLOAT32": FLOAT32, "FLOAT64": FLOAT64, "BFLOAT16_FLOAT32": BFLOAT16_FLOAT32,

@@ -10,12 +10,12 @@ from hypothesis import given, target
 from hypothesis import strategies as st
 
 from npreparam import ArgumentError, DTypeError, ShapeError, exact
-from npreparam.certified import bounds
 from npreparam.certified.bounds import BFLOAT16_FLOAT32, FFT_FLOAT32, FLOAT16_FLOAT16, FLOAT16_FLOAT32, FLOAT32, FLOAT64, TF32
 from npreparam.certified.bounds.winograd import MARGIN, transforms
 from tests import naive
 from tests.certified import data, simulate
 from tests.certified.transforms import LAVIN, fft_conv2d, winograd
+from tests.certified.verdict import float32_bounds as bounds
 from tests.certified.verdict import worst_ratio
 
 WINOGRAD = {2: bounds.WINOGRAD_F2_3, 4: bounds.WINOGRAD_F4_3, 6: bounds.WINOGRAD_F6_3}

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from npreparam import ArgumentError, DTypeError, ShapeError, exact
-from npreparam.certified import bounds
 from npreparam.certified.bounds import BFLOAT16_FLOAT32, FLOAT16_FLOAT16, FLOAT16_FLOAT32, FLOAT32, FLOAT64, TF32, Profile
 from tests.certified import data, simulate
+from tests.certified.verdict import float32_bounds as bounds
 from tests.certified.verdict import worst_ratio
 
 FLUSHED = dataclasses.replace(FLOAT32, flush_to_zero=True)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from npreparam import ArgumentError, ShapeError, exact
-from npreparam.certified import bounds
 from npreparam.certified.bounds import BFLOAT16_FLOAT32, FLOAT16_FLOAT32, FLOAT32, FLOAT64, TF32
 from npreparam.exact.roots import sqrt_between
 from tests.certified import simulate
 from tests.certified.test_bounds_batch_norm import machine_normalize
+from tests.certified.verdict import float32_bounds as bounds
 from tests.certified.verdict import worst_ratio
 
 PROFILES = {"FLOAT32": FLOAT32, "FLOAT64": FLOAT64, "TF32": TF32, "BFLOAT16_FLOAT32": BFLOAT16_FLOAT32, "FLOAT16_FLOAT32": FLOAT16_FLOAT32}

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npreparam import ArgumentError
-from npreparam.certified.bounds import FLOAT16_FLOAT32, FLOAT32, PROFILES, TF32, Profile, profile_named
+from npreparam.certified import bounds
+from npreparam.certified.bounds import FLOAT16_FLOAT32, FLOAT32, FLOAT64, PROFILES, TF32, Profile, profile_named
 from npreparam.certified.bounds._majorant import as_finite, up
 from npreparam.certified.bounds.profile import FORMATS, is_value_of, largest, smallest, smallest_normal, unit
 from tests.certified.simulate import DTYPES, rounded
@@ -34,7 +35,7 @@ def test_profiles_are_values_with_names():
     assert Profile() == FLOAT32
     with pytest.raises(dataclasses.FrozenInstanceError):
         FLOAT32.order = "pairwise"
-    with pytest.raises(ArgumentError, match=r"`name` \(='int8'\) must be one of FLOAT32"):
+    with pytest.raises(ArgumentError, match=r"`profile` \(='int8'\) must be one of FLOAT32"):
         profile_named("int8")
 
 
@@ -115,3 +116,14 @@ def test_integers_are_numbers_while_float64_holds_them():
     assert as_finite(np.array([3, -4]), "x").tolist() == [3, -4]
     with pytest.raises(ArgumentError, match=r"`x` holds integers of 2\^53 or more"):
         as_finite(np.array([2**53]), "x")
+
+
+def test_the_profile_is_given_by_value_by_name_or_by_the_operand():
+    x, w = np.ones((1, 3)), np.ones((2, 3))
+    for dtype, profile in ((np.float64, FLOAT64), (np.float32, FLOAT32), (np.float16, PROFILES["FLOAT16_FLOAT32"]), (np.int64, FLOAT32)):
+        assert (bounds.linear_bound(x.astype(dtype), w.astype(dtype)) == bounds.linear_bound(x, w, profile=profile)).all()
+    assert (bounds.linear_bound(x, w, profile="tf32") == bounds.linear_bound(x, w, None, TF32)).all()
+    assert bounds.likely("float32", 5.0) == bounds.likely(FLOAT32, 5.0)
+    for bad in (3, x):
+        with pytest.raises(ArgumentError, match=r"`profile` .* must be a Profile or the name of one: FLOAT32"):
+            bounds.linear_bound(x, w, profile=bad)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from npreparam import ArgumentError, exact
-from npreparam.certified import bounds
 from npreparam.certified.bounds import FLOAT16_FLOAT16, FLOAT32, TF32, Profile, failure_probability, likely
 from tests.certified import data, simulate
+from tests.certified.verdict import float32_bounds as bounds
 from tests.certified.verdict import worst_ratio
 
 N = 400

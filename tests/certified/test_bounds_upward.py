@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npreparam import exact
-from npreparam.certified import bounds
 from npreparam.certified.bounds import BFLOAT16_FLOAT32, FFT_FLOAT32, FLOAT32, FLOAT64, TF32, WINOGRAD_F2_3, WINOGRAD_F4_3, WINOGRAD_F6_3
 from npreparam.certified.bounds.batch_norm import AFFINE
 from npreparam.certified.bounds.winograd import transforms
 from npreparam.exact.roots import sqrt_between
 from tests.certified.transforms import winograd
+from tests.certified.verdict import float32_bounds as bounds
 
 SLACK = Fraction(1, 2**35)  # `up` adds (n + 202)*2^-52 for each quantity, and a formula has a few dozen of them
 COARSE = Fraction(1, 2**20)  # where a formula here leaves terms of second order out, or the bound knows a small difference but to 2^-53 of its parts

@@ -1,8 +1,12 @@
 """The judge of the bounds: no honest result may be beyond its bound, decided in rational arithmetic."""
 
+import functools
+import inspect
 from fractions import Fraction
 
 import numpy as np
+
+from npreparam.certified import bounds
 
 
 def worst_ratio(actual, exact, bound):
@@ -18,3 +22,22 @@ def worst_ratio(actual, exact, bound):
         assert error <= Fraction(limit), f"element {at} is {value} instead of {float(truth)}: error {float(error):.3g} above the bound {limit:.3g}"
         worst = max(worst, float(error / Fraction(limit))) if limit else worst
     return worst
+
+
+class Float32Bounds:
+    """`npreparam.certified.bounds`, but with FLOAT32 where no profile is given: these tests hold float32 numbers in float64 arrays."""
+
+    def __getattr__(self, name):
+        function = getattr(bounds, name)
+        if "profile" not in getattr(inspect.signature(function) if callable(function) else None, "parameters", ()) or name == "likely":
+            return function
+
+        @functools.wraps(function)
+        def call(*args, **kwargs):
+            given = inspect.signature(function).bind(*args, **kwargs).arguments
+            return function(*args, **kwargs) if "profile" in given else function(*args, **kwargs, profile=bounds.FLOAT32)
+
+        return call
+
+
+float32_bounds = Float32Bounds()

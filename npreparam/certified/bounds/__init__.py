@@ -1,7 +1,9 @@
 """How far an honest implementation of a declared arithmetic may be from the exact result.
 
 Each function returns a float64 array B with |implementation - exact| <= B for every implementation of the `Profile`, and says by which
-theorem. B itself is computed in floating point, rounded upwards.
+theorem. B itself is computed in floating point, rounded upwards. `profile` is a Profile, the name of a ready-made one (`PROFILES`), or None: the
+usual one for the dtype of the first operand. Compare with the exact result in float64 (`certified` with out_dtype=numpy.float64): one that is
+rounded to the judged format adds its own half ulp.
 """
 
 from npreparam.certified.bounds.batch_norm import batch_norm_eval_bound, batch_norm_train_bound, moments_bounds

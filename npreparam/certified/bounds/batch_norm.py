@@ -8,7 +8,7 @@ import numpy as np
 
 from npreparam._errors import ArgumentError, ShapeError
 from npreparam.certified.bounds._majorant import Floats, U, plus, quiet, up
-from npreparam.certified.bounds.profile import FLOAT32, Profile
+from npreparam.certified.bounds.profile import Profile, profiled
 from npreparam.certified.bounds.reduce import mean_error
 
 ROOT = 6  # roundings in 1/sqrt(var + eps): eps, var and their sum, each halved by the root; then root and quotient, or one rsqrt within 2 ulp
@@ -55,9 +55,10 @@ def _affine_error(reach: Floats, gamma: Floats, beta: Floats, root: Floats, prof
     return up(profile.compound(AFFINE) * (size + tiny) + tiny), size + reach * (1 + root) + slope + np.abs(gamma)
 
 
+@profiled
 @quiet
 def batch_norm_eval_bound(x: Any, gamma: Any, beta: Any, running_mean: Any, running_var: Any, eps: float = 1e-5,
-                          profile: Profile = FLOAT32) -> Floats:
+                          profile: Profile | str | None = None) -> Floats:
     """How far an honest batch norm in evaluation mode may be from the exact y = (x - mean)/sqrt(var + eps)*gamma + beta.
 
     |y^ - y| <= ((1 - u)^-10 - 1) * (|gamma|*(|x| + |mean|)/sqrt(var + eps) + |beta|) + underflow
@@ -71,7 +72,7 @@ def batch_norm_eval_bound(x: Any, gamma: Any, beta: Any, running_mean: Any, runn
     Source: ASNA, Lemma 3.1; Ioffe and Szegedy, arXiv 1502.03167, algorithm 2.
 
     >>> one = np.ones(1)
-    >>> bool(batch_norm_eval_bound(np.ones((1, 1)), one, one, one, one, eps=0.0) < 31 * 2.0**-24)
+    >>> bool(batch_norm_eval_bound(np.ones((1, 1)), one, one, one, one, eps=0.0, profile="float32") < 31 * 2.0**-24)
     True
     """
     x = profile.parameter(x, "x")
@@ -82,8 +83,9 @@ def batch_norm_eval_bound(x: Any, gamma: Any, beta: Any, running_mean: Any, runn
     return up(profile.finish(error, up(value), partial))
 
 
+@profiled
 @quiet
-def moments_bounds(x: Any, variance: str = "two_pass", profile: Profile = FLOAT32) -> tuple[Floats, Floats]:
+def moments_bounds(x: Any, variance: str = "two_pass", profile: Profile | str | None = None) -> tuple[Floats, Floats]:
     """How far an honest mean and biased variance of each channel may be from the exact ones, in the accumulator's format.
 
     With E the bound of the mean (`mean_error`), n values in a channel, f their growth and g_k = (1 - u)^-k - 1, + meaning f + g + f*g:
@@ -135,9 +137,10 @@ def _moments(x: Floats, variance: str, profile: Profile) -> tuple[Floats, Floats
     return np.where(fits, of_mean, np.inf), np.where(fits, up(of_var), np.inf), mean, of_float64, var
 
 
+@profiled
 @quiet
 def batch_norm_train_bound(x: Any, gamma: Any, beta: Any, eps: float = 1e-5, variance: str = "two_pass",
-                           profile: Profile = FLOAT32) -> Floats:
+                           profile: Profile | str | None = None) -> Floats:
     """How far an honest batch norm of training, by the batch's own statistics, may be from the exact one.
 
     With (E, V) from `moments_bounds`, v = var + eps, q = V/v, r = 1/sqrt(v - V) the largest reciprocal root and r - 1/sqrt(v) =
@@ -153,7 +156,7 @@ def batch_norm_train_bound(x: Any, gamma: Any, beta: Any, eps: float = 1e-5, var
 
     Source: as `moments_bounds` and `batch_norm_eval_bound`.
 
-    >>> batch_norm_train_bound(np.array([[1000.0], [1000.5]]), np.ones(1), np.ones(1), variance="one_pass").ravel()
+    >>> batch_norm_train_bound(np.array([[1000.0], [1000.5]]), np.ones(1), np.ones(1), variance="one_pass", profile="float32").ravel()
     array([inf, inf])
     """
     x = profile.parameter(x, "x")

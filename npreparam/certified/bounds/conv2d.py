@@ -13,7 +13,7 @@ from npreparam._shapes import Padding, Size2, Window
 from npreparam.certified.bounds._majorant import Floats, quiet, up
 from npreparam.certified.bounds.dot import direct, sum_of_products_bound
 from npreparam.certified.bounds.fft import fft_bound
-from npreparam.certified.bounds.profile import FLOAT32, Profile
+from npreparam.certified.bounds.profile import Profile, profiled
 from npreparam.certified.bounds.winograd import winograd_bound
 from npreparam.ops._validate import check_rank
 
@@ -28,8 +28,9 @@ def _ranked(first: Any, name: str, second: Any, other: str, meaning: str) -> tup
     return first, second
 
 
+@profiled
 def conv2d_bound(x: Any, w: Any, b: Any = None, stride: Size2 = 1, padding: Padding = 0, dilation: Size2 = 1, groups: int = 1,
-                 profile: Profile = FLOAT32) -> Floats:
+                 profile: Profile | str | None = None) -> Floats:
     """How far an honest convolution may be from the exact one.
 
     Direct, in any order, to nearest, with n taps inside the image (+1 with a bias) and S = sum |x||w| (+ |b|):
@@ -46,7 +47,7 @@ def conv2d_bound(x: Any, w: Any, b: Any = None, stride: Size2 = 1, padding: Padd
 
     Raises ShapeError, DTypeError, ArgumentError (geometry; NaN, infinity; an algorithm that does not have this geometry).
 
-    >>> bound = conv2d_bound(np.ones((1, 1, 3, 3)), np.ones((1, 1, 3, 3)), padding=1)[0, 0]
+    >>> bound = conv2d_bound(np.ones((1, 1, 3, 3)), np.ones((1, 1, 3, 3)), padding=1, profile="float32")[0, 0]
     >>> np.round(bound / 2.0**-24, 6)    # n*S: 4, 6 or 9 taps are inside
     array([[16., 36., 16.],
            [36., 81., 36.],
@@ -85,8 +86,9 @@ def _by_transform(x: Any, w: Any, bias: Any, window: Window, profile: Profile) -
     return up(profile.finish(error, value, partial, b))
 
 
+@profiled
 def conv2d_input_grad_bound(gy: Any, w: Any, input_shape: Sequence[int], stride: Size2 = 1, padding: Padding = 0, dilation: Size2 = 1,
-                            groups: int = 1, profile: Profile = FLOAT32) -> Floats:
+                            groups: int = 1, profile: Profile | str | None = None) -> Floats:
     """How far an honest gradient of a convolution with respect to x may be from the exact one.
 
     As `conv2d_bound`, with n the number of products gy*w in an element and S = sum |gy||w|. A transform's bound is that of the convolution
@@ -96,7 +98,7 @@ def conv2d_input_grad_bound(gy: Any, w: Any, input_shape: Sequence[int], stride:
 
     Raises as `conv2d_bound`, and ArgumentError for a transform with stride, groups or more padding than extent - 1.
 
-    >>> bound = conv2d_input_grad_bound(np.ones((1, 1, 1, 2)), np.ones((1, 1, 1, 2)), (1, 1, 1, 3))
+    >>> bound = conv2d_input_grad_bound(np.ones((1, 1, 1, 2)), np.ones((1, 1, 1, 2)), (1, 1, 1, 3), profile="float32")
     >>> np.round(bound / 2.0**-24, 6)
     array([[[[1., 4., 1.]]]])
     """
@@ -125,8 +127,9 @@ def _full_padding(window: Window) -> tuple[tuple[int, int], ...]:
     return sides
 
 
+@profiled
 def conv2d_weight_grad_bound(gy: Any, x: Any, weight_shape: Sequence[int], stride: Size2 = 1, padding: Padding = 0, dilation: Size2 = 1,
-                             groups: int = 1, profile: Profile = FLOAT32) -> Floats:
+                             groups: int = 1, profile: Profile | str | None = None) -> Floats:
     """How far an honest gradient of a convolution with respect to w may be from the exact one.
 
     As `conv2d_bound`, with n = the pixels of the batch whose tap is inside the image, and S = sum |gy||x|.
@@ -135,7 +138,7 @@ def conv2d_weight_grad_bound(gy: Any, x: Any, weight_shape: Sequence[int], strid
 
     Raises as `conv2d_bound`, and ArgumentError for a profile that is not direct.
 
-    >>> bound = conv2d_weight_grad_bound(np.ones((1, 1, 1, 2)), np.ones((1, 1, 1, 3)), (1, 1, 1, 2))
+    >>> bound = conv2d_weight_grad_bound(np.ones((1, 1, 1, 2)), np.ones((1, 1, 1, 3)), (1, 1, 1, 2), profile="float32")
     >>> np.round(bound / 2.0**-24, 6)
     array([[[[4., 4.]]]])
     """

@@ -17,7 +17,7 @@ import numpy as np
 from npreparam import ops
 from npreparam._errors import ArgumentError, ShapeError
 from npreparam.certified.bounds._majorant import Floats, quiet, up
-from npreparam.certified.bounds.profile import FLOAT32, Profile
+from npreparam.certified.bounds.profile import Profile, profiled
 
 Product = Callable[[Floats, Floats], Floats]
 
@@ -52,7 +52,8 @@ def direct(profile: Profile, what: str) -> None:
         raise ArgumentError(f"`profile` has the algorithm {profile.algorithm!r}, but {what} is bounded for 'direct' only")
 
 
-def matmul_bound(a: Any, b: Any, profile: Profile = FLOAT32) -> Floats:
+@profiled
+def matmul_bound(a: Any, b: Any, profile: Profile | str | None = None) -> Floats:
     """How far an honest product of two matrices may be from the exact one.
 
     |y^ - y| <= f*(S + K*eta) + K*eta for y = a @ b, S = |a| @ |b|, f = K*u in any order, to nearest; the general form heads this module.
@@ -65,7 +66,7 @@ def matmul_bound(a: Any, b: Any, profile: Profile = FLOAT32) -> Floats:
 
     Source: Jeannerod and Rump, SIAM J. Matrix Anal. Appl. 34(2), 2013; ASNA, eq. 3.5 (other orders) and section 2.8 (underflow).
 
-    >>> bool(matmul_bound(np.ones((1, 4)), np.ones((4, 1))).item() / (4 * 4 * 2.0**-24) - 1 < 2**-40)
+    >>> bool(matmul_bound(np.ones((1, 4)), np.ones((4, 1)), "float32").item() / (4 * 4 * 2.0**-24) - 1 < 2**-40)
     True
     """
     direct(profile, "a matrix product")
@@ -73,12 +74,13 @@ def matmul_bound(a: Any, b: Any, profile: Profile = FLOAT32) -> Floats:
     return sum_of_products_bound(ops.matmul, (a, b), length, length, profile)
 
 
-def dot_bound(x: Any, y: Any, profile: Profile = FLOAT32) -> float:
+@profiled
+def dot_bound(x: Any, y: Any, profile: Profile | str | None = None) -> float:
     """How far an honest dot product of two vectors may be from the exact one; `matmul_bound` for one row and one column.
 
-    >>> dot_bound(np.zeros(3), np.ones(3)) == 3 * 2.0**-149    # only underflow
+    >>> dot_bound(np.zeros(3), np.ones(3), "float32") == 3 * 2.0**-149    # only underflow
     False
-    >>> dot_bound(np.zeros(3), np.ones(3)) < 3.001 * 2.0**-149
+    >>> dot_bound(np.zeros(3), np.ones(3), "float32") < 3.001 * 2.0**-149
     True
     """
     x, y = np.asarray(x), np.asarray(y)
@@ -87,7 +89,8 @@ def dot_bound(x: Any, y: Any, profile: Profile = FLOAT32) -> float:
     return matmul_bound(x[None], y[:, None], profile).item()
 
 
-def linear_bound(x: Any, w: Any, b: Any = None, profile: Profile = FLOAT32) -> Floats:
+@profiled
+def linear_bound(x: Any, w: Any, b: Any = None, profile: Profile | str | None = None) -> Floats:
     """How far an honest linear layer x @ w.T + b may be from the exact one.
 
     As `matmul_bound`, with the bias as one more term of the sum: f = (K + 1)*u, S = |x| @ |w.T| + |b|.

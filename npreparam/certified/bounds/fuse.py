@@ -13,7 +13,7 @@ from npreparam._shapes import Size2
 from npreparam.certified.bounds._majorant import Floats, quiet, up
 from npreparam.certified.bounds.batch_norm import AFFINE, ROOT, inverse_std
 from npreparam.certified.bounds.dot import direct
-from npreparam.certified.bounds.profile import FLOAT32, Profile, largest, smallest, smallest_normal, unit
+from npreparam.certified.bounds.profile import Profile, largest, profiled, smallest, smallest_normal, unit
 
 Branch = tuple[Any, Any, Any, Any]  # w, b or None, (gamma, beta, mean, var, eps), padding
 
@@ -32,9 +32,10 @@ def _parameters(bn: Any, channels: int, profile: Profile) -> tuple[Floats, Float
     return np.abs(gamma), np.abs(beta), np.abs(mean), inverse_std(var, eps, profile, "var")
 
 
+@profiled
 @quiet
 def fuse_conv_bn_bound(w: Any, b: Any, gamma: Any, beta: Any, mean: Any, var: Any, eps: float = 1e-5,
-                       profile: Profile = FLOAT32) -> tuple[Floats, Floats]:
+                       profile: Profile | str | None = None) -> tuple[Floats, Floats]:
     """How far honestly folded weights and biases may be from the exact w*s and beta + (b - mean)*s, s = gamma/sqrt(var + eps).
 
     |w^ - w'| <= ((1 - u)^-8 - 1)*|w*s|,   |b^ - b'| <= ((1 - u)^-10 - 1)*(|beta| + (|b| + |mean|)*|s|)
@@ -65,8 +66,9 @@ def fuse_conv_bn_bound(w: Any, b: Any, gamma: Any, beta: Any, mean: Any, var: An
     return up(profile.finish(of_w, up(scaled), scaled + slopes)), up(profile.finish(of_b, up(shift), shift + slope + bias + mean))
 
 
+@profiled
 @quiet
-def branches_bound(x: Any, branches: Sequence[Branch], stride: Size2 = 1, groups: int = 1, profile: Profile = FLOAT32) -> Floats:
+def branches_bound(x: Any, branches: Sequence[Branch], stride: Size2 = 1, groups: int = 1, profile: Profile | str | None = None) -> Floats:
     """How far either of two honest implementations may be from a sum of convolutions with batch norm: branch by branch, or fused.
 
     Exact: y = sum over branches of s*(conv(x, w) + b - mean) + beta, s = gamma/sqrt(var + eps). On either way a term passes at most
@@ -112,14 +114,15 @@ def branches_bound(x: Any, branches: Sequence[Branch], stride: Size2 = 1, groups
     return np.where(size + partial + error <= limit, error, np.inf)
 
 
-def fusion_difference_bound(x: Any, branches: Sequence[Branch], stride: Size2 = 1, groups: int = 1, profile: Profile = FLOAT32) -> Floats:
+@profiled
+def fusion_difference_bound(x: Any, branches: Sequence[Branch], stride: Size2 = 1, groups: int = 1, profile: Profile | str | None = None) -> Floats:
     """How far the outputs of an honestly fused convolution may be from those of its branches: 2*`branches_bound`, each side's own.
 
     Arguments, result and errors as `branches_bound`.
 
     >>> bn = (np.ones(1), np.zeros(1), np.zeros(1), np.ones(1), 0.0)
     >>> one = np.ones((1, 1, 1, 1))
-    >>> bool(fusion_difference_bound(one, [(one, None, bn, 0)]) < 29 * 2.0**-24)    # 2*(1 + 1 + 12) roundings of 1
+    >>> bool(fusion_difference_bound(one, [(one, None, bn, 0)], profile="float32") < 29 * 2.0**-24)    # 2*(1 + 1 + 12) roundings of 1
     True
     """
     return 2 * branches_bound(x, branches, stride, groups, profile)

@@ -9,13 +9,14 @@ import numpy as np
 from npreparam import ops
 from npreparam._shapes import Padding, Size2
 from npreparam.certified.bounds._majorant import Floats, quiet, up
-from npreparam.certified.bounds.profile import FLOAT32, Profile
+from npreparam.certified.bounds.profile import Profile, profiled
 from npreparam.certified.bounds.reduce import mean_error
 
 
+@profiled
 @quiet
 def avg_pool2d_bound(x: Any, kernel: Size2, stride: Size2 | None = None, padding: Padding = 0, count_include_pad: bool = True,
-                     profile: Profile = FLOAT32) -> Floats:
+                     profile: Profile | str | None = None) -> Floats:
     """How far an honest average pooling may be from the exact one.
 
     |y^ - y| <= (f + g + f*g) * sum|x|/count, f the growth of the n elements under the window, g two roundings: `mean_error`.

@@ -7,8 +7,11 @@ number k of roundings that a term of a sum passes, the factor they grow into, an
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +22,7 @@ from npreparam.exact import rounding
 from npreparam.exact.rounding import Format
 
 STORED = {name: rounding.FORMATS[name] for name in ("float16", "bfloat16", "float32", "float64")}
+Bound = TypeVar("Bound", bound=Callable[..., Any])
 FORMATS = {**STORED, "tf32": Format(11, -126, 127, np.uint32)}
 ORDERS = ("any", "pairwise", "tensor_core")
 ALGORITHMS = ("direct", "winograd_2_3", "winograd_4_3", "winograd_6_3", "fft")
@@ -220,5 +224,36 @@ def profile_named(name: str) -> Profile:
     """
     found = PROFILES.get(str(name).upper())
     if found is None:
-        raise ArgumentError(f"`name` (={name!r}) must be one of {', '.join(PROFILES)}; or make a Profile")
+        raise ArgumentError(f"`profile` (={name!r}) must be one of {', '.join(PROFILES)}; or make a Profile")
     return found
+
+
+OF_DTYPE = {"float64": FLOAT64, "float16": FLOAT16_FLOAT32, "bfloat16": BFLOAT16_FLOAT32}  # float32 and integers: FLOAT32
+
+
+def profiled(bound: Bound) -> Bound:
+    """Let `profile` be a Profile, the name of a ready-made one, or None: the usual one for the dtype of the first operand."""
+    signature = inspect.signature(bound)
+
+    @functools.wraps(bound)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        arguments = signature.bind(*args, **kwargs)
+        arguments.apply_defaults()
+        arguments.arguments["profile"] = as_profile(arguments.arguments["profile"], next(iter(arguments.arguments.values())))
+        return bound(*arguments.args, **arguments.kwargs)
+
+    return call  # type: ignore[return-value]
+
+
+def as_profile(profile: Any, operand: Any = None) -> Profile:
+    """A profile, by itself, by name, or by the dtype of an operand.
+
+    Raises ArgumentError.
+    """
+    if profile is None and isinstance(operand, np.ndarray | np.generic):
+        return OF_DTYPE.get(operand.dtype.name, FLOAT32)
+    if isinstance(profile, str):
+        return profile_named(profile)
+    if profile is not None and not isinstance(profile, Profile):
+        raise ArgumentError(f"`profile` (={profile!r}) must be a Profile or the name of one: {', '.join(PROFILES)}")
+    return FLOAT32 if profile is None else profile

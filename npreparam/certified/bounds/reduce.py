@@ -9,7 +9,7 @@ import numpy as np
 
 from npreparam._errors import ShapeError
 from npreparam.certified.bounds._majorant import Floats, plus, quiet, up
-from npreparam.certified.bounds.profile import FLOAT32, Profile
+from npreparam.certified.bounds.profile import Profile, profiled
 
 Axis = int | tuple[int, ...] | None
 
@@ -30,8 +30,9 @@ def mean_error(absolute_mean: Floats, count: Any, length: Any, profile: Profile)
     return up(plus(growth, scaling) * (absolute_mean + tiny) + tiny)
 
 
+@profiled
 @quiet
-def sum_bound(x: Any, axis: Axis = None, keepdims: bool = False, profile: Profile = FLOAT32) -> Floats:
+def sum_bound(x: Any, axis: Axis = None, keepdims: bool = False, profile: Profile | str | None = None) -> Floats:
     """How far an honest sum may be from the exact one.
 
     |y^ - y| <= (n - 1)*u*sum|x| in any order, to nearest; `Profile.growth` of n - 1 otherwise. Additions do not underflow, unless flushed to zero.
@@ -42,7 +43,7 @@ def sum_bound(x: Any, axis: Axis = None, keepdims: bool = False, profile: Profil
 
     Source: Jeannerod and Rump, SIAM J. Matrix Anal. Appl. 34(2), 2013; ASNA, section 4.2.
 
-    >>> bool(sum_bound(np.ones(5)) > 4 * 5 * 2.0**-24)
+    >>> bool(sum_bound(np.ones(5), profile="float32") > 4 * 5 * 2.0**-24)
     True
     """
     values, drift = profile.addend(x, "x")
@@ -55,15 +56,16 @@ def sum_bound(x: Any, axis: Axis = None, keepdims: bool = False, profile: Profil
     return up(profile.finish(growth * (size + lost) + lost + moved, value, size + lost))
 
 
+@profiled
 @quiet
-def mean_bound(x: Any, axis: Axis = None, keepdims: bool = False, profile: Profile = FLOAT32) -> Floats:
+def mean_bound(x: Any, axis: Axis = None, keepdims: bool = False, profile: Profile | str | None = None) -> Floats:
     """How far an honest mean may be from the exact one: `mean_error`, whether the sum or each term is divided.
 
     x and the bound as in `sum_bound`.
 
     Raises DTypeError, ArgumentError, ShapeError (nothing to average).
 
-    >>> bool(mean_bound(np.ones(4)) < 6.01 * 2.0**-24)
+    >>> bool(mean_bound(np.ones(4), profile="float32") < 6.01 * 2.0**-24)
     True
     """
     values, drift = profile.addend(x, "x")

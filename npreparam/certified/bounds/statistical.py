@@ -15,7 +15,7 @@ import numpy as np
 
 from npreparam._errors import ArgumentError
 from npreparam.certified.bounds._majorant import Floats
-from npreparam.certified.bounds.profile import Profile
+from npreparam.certified.bounds.profile import Profile, as_profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class LikelyProfile(Profile):
         return np.minimum(np.expm1(self.confidence * np.sqrt(k) * u + k * u**2 / (1 - u)), Profile.growth(self, terms, length, more))
 
 
-def likely(profile: Profile, confidence: float = 6.0) -> LikelyProfile:
+def likely(profile: Profile | str, confidence: float = 6.0) -> LikelyProfile:
     """The profile with probabilistic growth of its sums: pass it to any bound for the level from which an implementation is suspect.
 
     |y^ - y| <= (exp(lambda*sqrt(n)*u + n*u^2/(1 - u)) - 1)*S except with `failure_probability`, lambda = `confidence`; never above the
@@ -45,6 +45,7 @@ def likely(profile: Profile, confidence: float = 6.0) -> LikelyProfile:
     >>> round(float(FLOAT32.growth(n) / likely(FLOAT32, 5).growth(n)))    # sqrt(n) / lambda
     20
     """
+    profile = as_profile(profile)
     if profile.order == "tensor_core" or profile.flush_to_zero:
         raise ArgumentError(f"`profile` (={profile!r}) truncates or flushes to zero: its errors do not have mean zero; use a sound bound")
     if not 0 < confidence < math.inf:
