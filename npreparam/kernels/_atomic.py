@@ -54,12 +54,14 @@ else:
     add, read = intrinsic(_add), intrinsic(_read)
 
 
-CLOSED = 2**40  # more than any stage has chunks, and times the tasks of a chunk (below 2^22) still a 64-bit integer
+CLOSED = 2**40  # more than any stage has chunks
+DRAWN, DONE, SIDES = 0, 1, 2  # the counters of a stage; one more for each side
+COUNTERS = 4
 
 
 def new_counters(stages: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Two counters for each stage: chunks drawn, chunks done."""
-    return np.zeros(2 * stages, np.int64)
+    """For each stage: chunks drawn, chunks done, and chunks drawn from either side."""
+    return np.zeros(COUNTERS * stages, np.int64)
 
 
 def close(counters: np.ndarray[Any, np.dtype[np.int64]]) -> None:
@@ -68,19 +70,27 @@ def close(counters: np.ndarray[Any, np.dtype[np.int64]]) -> None:
 
 
 @kernel
-def draw(counters: Any, stage: int) -> int:
-    """The next chunk of a stage; no two threads get the same number."""
-    return add(counters, 2 * stage)
+def draw(counters: Any, stage: int, side: int, chunks: int) -> int:
+    """A chunk of a stage that no other thread gets, or -1 where none is left.
+
+    Side 0 draws from the first chunk on, side 1 from the last: each thread goes through neighbouring chunks, which share weights and pixels,
+    and yet none has to wait for another with more than a chunk.
+    """
+    base = COUNTERS * stage
+    if add(counters, base + DRAWN) >= chunks:
+        return -1
+    mine = add(counters, base + SIDES + side)
+    return chunks - 1 - mine if side else mine
 
 
 @kernel
 def finish(counters: Any, stage: int) -> None:
     """Report one chunk of a stage as done."""
-    add(counters, 2 * stage + 1)
+    add(counters, COUNTERS * stage + DONE)
 
 
 @kernel
 def await_stage(counters: Any, stage: int, chunks: int) -> None:
     """Return when all chunks of a stage are done: they are all drawn by now, so this waits for a chunk at most."""
-    while read(counters, 2 * stage + 1) < chunks:
+    while read(counters, COUNTERS * stage + DONE) < chunks:
         pass

@@ -28,8 +28,8 @@ from npreparam.kernels._tile import single_tile, tile, unpacked_tile
 
 Array = NDArray[Any]
 SMALL_PRODUCT = 200_000  # multiply-adds below which waking a second thread costs more than it saves
-COPIED_AT_LEAST = 100_000  # elements in one call of a copying kernel
-COMPUTED_AT_LEAST = 3_000_000  # multiply-adds in one call of the product kernel
+COPIED_AT_LEAST = 25_000  # elements in one call of a copying kernel
+COMPUTED_AT_LEAST = 1_000_000  # multiply-adds in one call of the product kernel
 UNPACKED_TILES = 32  # tiles over the same weights up to which packing them costs more than it saves
 PADDED_AT_ONCE = 4 * 2**20  # bytes of padded images that stay in the last-level cache between the copy and the product
 
@@ -167,7 +167,7 @@ def correlate(first: int, last: int, first_image: int, plan: Plan, data: Operand
 
 
 @kernel
-def work(counters: Any, images: int, at_once: int, plan: Plan, data: Operands) -> None:
+def work(counters: Any, side: int, images: int, at_once: int, plan: Plan, data: Operands) -> None:
     """One thread's share of a product: for each group of `at_once` images, the copies, then the tiles; weights are packed once."""
     buffer = np.empty(2 * plan.tile_rows * plan.width, data.y.dtype)  # before the first chunk is drawn: memory may run out
     packs = plan.groups * -(-plan.rows // plan.tile_rows)
@@ -179,18 +179,20 @@ def work(counters: Any, images: int, at_once: int, plan: Plan, data: Operands) -
     for image in range(0, images, at_once):
         count = min(at_once, images - image)
         tasks = packs + count * data.source.channels
-        chunk = draw(counters, stage)
-        while chunk * copy_grain < tasks:
+        chunks = -(-tasks // copy_grain)
+        chunk = draw(counters, stage, side, chunks)
+        while chunk >= 0:
             prepare(chunk * copy_grain, min(tasks, (chunk + 1) * copy_grain), image, packs, plan, data)
             finish(counters, stage)
-            chunk = draw(counters, stage)
-        await_stage(counters, stage, -(-tasks // copy_grain))
-        chunk = draw(counters, stage + 1)
-        while chunk * tile_grain < count * tiles:
+            chunk = draw(counters, stage, side, chunks)
+        await_stage(counters, stage, chunks)
+        chunks = -(-count * tiles // tile_grain)
+        chunk = draw(counters, stage + 1, side, chunks)
+        while chunk >= 0:
             correlate(chunk * tile_grain, min(count * tiles, (chunk + 1) * tile_grain), image, plan, data, buffer)
             finish(counters, stage + 1)
-            chunk = draw(counters, stage + 1)
-        await_stage(counters, stage + 1, -(-count * tiles // tile_grain))
+            chunk = draw(counters, stage + 1, side, chunks)
+        await_stage(counters, stage + 1, chunks)
         packs = 0
         stage += 2
 

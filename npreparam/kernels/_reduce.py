@@ -110,7 +110,7 @@ def store_channels(first: int, last: int, plan: Reduction, sums: Any, at_sums: i
 
 
 @kernel
-def work(counters: Any, images: int, at_once: int, plan: Reduction, data: Operands) -> None:
+def work(counters: Any, side: int, images: int, at_once: int, plan: Reduction, data: Operands) -> None:
     """One thread's share: for each group of `at_once` images, the copies, then the tiles of the sums; at last gw."""
     vectors = plan.groups * -(-plan.rows // plan.lanes)
     pieces = data.source.channels + vectors
@@ -120,29 +120,33 @@ def work(counters: Any, images: int, at_once: int, plan: Reduction, data: Operan
     stage = 0
     for image in range(0, images, at_once):
         count = min(at_once, images - image)
-        chunk = draw(counters, stage)
-        while chunk * grain < count * pieces:
+        chunks = -(-count * pieces // grain)
+        chunk = draw(counters, stage, side, chunks)
+        while chunk >= 0:
             copy_pieces(chunk * grain, min(count * pieces, (chunk + 1) * grain), image, plan, data)
             finish(counters, stage)
-            chunk = draw(counters, stage)
-        await_stage(counters, stage, -(-count * pieces // grain))
-        chunk = draw(counters, stage + 1)
-        while chunk * share < tiles:
+            chunk = draw(counters, stage, side, chunks)
+        await_stage(counters, stage, chunks)
+        chunks = -(-tiles // share)
+        chunk = draw(counters, stage + 1, side, chunks)
+        while chunk >= 0:
             reduce_tiles(chunk * share, min(tiles, (chunk + 1) * share), count, plan, data)
             finish(counters, stage + 1)
-            chunk = draw(counters, stage + 1)
-        await_stage(counters, stage + 1, -(-tiles // share))
+            chunk = draw(counters, stage + 1, side, chunks)
+        await_stage(counters, stage + 1, chunks)
         stage += 2
     channels = plan.groups * plan.rows
     share = 1 + COPIED_AT_LEAST // plan.taps
-    chunk = draw(counters, stage)
-    while chunk * share < channels:
-        store_channels(chunk * share, min(channels, (chunk + 1) * share), plan, data.sums, 0, data.gw, 0)
+    chunks = -(-channels // share)
+    chunk = draw(counters, stage, side, chunks)
+    while chunk >= 0:
+        first, last = chunk * share, min(channels, (chunk + 1) * share)
+        store_channels(first, last, plan, data.sums, 0, data.gw, 0)
         if data.low:
-            store_channels(chunk * share, min(channels, (chunk + 1) * share), plan, data.sums, data.low, data.gw, data.gw.size // 2)
+            store_channels(first, last, plan, data.sums, data.low, data.gw, data.gw.size // 2)
         finish(counters, stage)
-        chunk = draw(counters, stage)
-    await_stage(counters, stage, -(-channels // share))
+        chunk = draw(counters, stage, side, chunks)
+    await_stage(counters, stage, chunks)
 
 
 def reduction(plan: Reduction, images: int, x: Strided, source: Source, gy: Strided, size: Pair, gw: Array, pair: bool = False) -> None:

@@ -11,7 +11,7 @@ import itertools
 import os
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -41,13 +41,13 @@ class _Pool:
         """Forget the helpers: a forked child inherits none of them, and the lock may be held by a thread it does not have."""
         self.lock, self.helpers, self.jobs = threading.Lock(), 0, queue.SimpleQueue[Work]()
 
-    def submit(self, work: Work, helpers: int) -> None:
-        """Have `work`, which must not raise, run on up to `helpers` helpers beside the caller."""
-        if self.helpers < helpers:
+    def submit(self, jobs: Sequence[Work]) -> None:
+        """Have these jobs, which must not raise, run by helpers beside the caller; fewer where there are fewer helpers."""
+        if self.helpers < len(jobs):
             with self.lock:
-                self._start(helpers)
-        for _ in range(min(helpers, self.helpers)):
-            self.jobs.put(work)
+                self._start(len(jobs))
+        for job in jobs[: self.helpers]:
+            self.jobs.put(job)
 
     def _start(self, helpers: int) -> None:
         try:
@@ -100,17 +100,17 @@ class _Errors:
 
 
 def run_together(kernel: Callable[..., None], counters: Any, release: Callable[[Any], None], *args: Any, small: bool = False) -> None:
-    """Call ``kernel(counters, *args)`` here and on the helpers at once; it shares its tasks out by counters and returns when all are done.
+    """Call ``kernel(counters, side, *args)`` here and on the helpers at once; it shares its tasks out by counters and returns when all are done.
 
-    If one thread raises, ``release(counters)`` makes the others return, and the error is raised here.
+    `side` is 0 for the caller and alternates among the helpers. If one thread raises, ``release(counters)`` makes the others return, and the
+    error is raised here.
     """
     if small or _pool.size == 1:
-        kernel(counters, *args)
+        kernel(counters, 0, *args)
         return
     errors = _Errors(partial(release, counters))
-    work = partial(errors.guard, kernel, counters, *args)
-    _pool.submit(work, _pool.size - 1)
-    work()
+    _pool.submit([partial(errors.guard, kernel, counters, helper % 2, *args) for helper in range(1, _pool.size)])
+    errors.guard(kernel, counters, 0, *args)
     errors.raise_first()
 
 
@@ -141,7 +141,7 @@ def run(kernel: Callable[..., None], tasks: int, *args: Any, small: bool = False
             kernel(0, tasks, *args)
         return
     job = _Job(kernel, tasks, min(tasks, threads * CHUNKS_PER_THREAD), args)
-    _pool.submit(job.work, threads - 1)
+    _pool.submit([job.work] * (threads - 1))
     job.work()
     job.done.wait()
     job.errors.raise_first()

@@ -67,10 +67,10 @@ def test_packed_and_unpacked_weights_give_the_same_bits(case, dtype, monkeypatch
 
 def run_on_all_threads(kernel, counters, release, *args, small=False):
     """`run_together` without its exemption for small work, so that small arrays are shared out too."""
-    others = [threading.Thread(target=kernel, args=(counters, *args)) for _ in range(get_num_threads() - 1)]
+    others = [threading.Thread(target=kernel, args=(counters, helper % 2, *args)) for helper in range(1, get_num_threads())]
     for other in others:
         other.start()
-    kernel(counters, *args)
+    kernel(counters, 0, *args)
     for other in others:
         other.join()
 

@@ -23,10 +23,10 @@ def _four_threads(monkeypatch):
     monkeypatch.setattr(_threads._pool, "size", 4)
 
 
-def failing(counters, raiser):
+def failing(counters, side, raiser):
     """A kernel in two stages; one thread, the caller or a helper, fails at its first chunk without reporting it as done."""
     for stage in range(2):
-        while draw(counters, stage) < CHUNKS:
+        while draw(counters, stage, side, CHUNKS) >= 0:
             if threading.current_thread().name.startswith("npreparam") == (raiser == "helper"):
                 raise MemoryError(raiser)
             time.sleep(0.001)  # leaves chunks for the others
@@ -44,6 +44,16 @@ def test_an_error_of_any_thread_is_raised_and_nobody_hangs(raiser):
     assert (ops.conv2d(x, np.ones((64, 64, 1, 1), np.float32)) == 64).all()
 
 
+@pytest.mark.parametrize("sides", [(0,), (1,), (0, 1), (0, 0, 1, 1, 1)])
+def test_every_chunk_is_drawn_once_whatever_the_sides(sides):
+    for chunks in range(7):
+        counters, drawn = new_counters(2), []
+        for turn in range(3 * chunks + 3):
+            drawn.append(draw(counters, 1, sides[turn % len(sides)], chunks))
+        assert sorted(chunk for chunk in drawn if chunk >= 0) == list(range(chunks))
+        assert drawn[chunks:] == [-1] * len(drawn[chunks:])
+
+
 def test_closed_counters_end_a_kernel_before_it_writes():
     x, w = np.ones((3, 2, 40, 40), np.float32), np.ones((5, 2, 3, 3), np.float32)
     source, plan = _plan.forward(x.shape, w.shape, Window.of(3), 4)
@@ -51,7 +61,7 @@ def test_closed_counters_end_a_kernel_before_it_writes():
     operands = _correlate.Operands(strided(w), small, strided(x), source, np.zeros(plan.image + 16, np.float32), small, np.float32(0), y, 0)
     counters = new_counters(6)
     close(counters)
-    _correlate.work(counters, 3, 1, plan, operands)
+    _correlate.work(counters, 0, 3, 1, plan, operands)
     assert (y == 7).all()
 
 
