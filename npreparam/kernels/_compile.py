@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from numba import njit
 from numba.core import config
+from numba.extending import overload
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -40,3 +41,18 @@ def kernel(function: Function) -> Function:
     file = compiled._cache._cache_file
     file._source_stamp = (file._source_stamp, STOREY)
     return compiled
+
+
+def by_type(plain: Function, special: Function, marker: type[Any]) -> Function:
+    """A function that is `special` where its last but one argument is a `marker` (a NamedTuple), else `plain`: chosen when a kernel is compiled,
+    so that a kernel contains, and a process loads, only the one it uses."""
+    def choose(*args: Any) -> Any:
+        return (special if isinstance(args[-2], marker) else plain)(*args)
+
+    if not config.DISABLE_JIT:
+        @overload(choose)
+        def _(*args):  # type: ignore[no-untyped-def]
+            chosen = special if getattr(args[-2], "instance_class", None) is marker else plain
+            return lambda *args: chosen(*args)
+
+    return choose  # type: ignore[return-value]

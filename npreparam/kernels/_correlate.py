@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from npreparam.kernels import _threads
 from npreparam.kernels._atomic import await_stage, close, draw, finish, new_counters
-from npreparam.kernels._compile import kernel
+from npreparam.kernels._compile import by_type, kernel
 from npreparam.kernels._memory import Strided
 from npreparam.kernels._pair import ROWS as PAIR_ROWS
 from npreparam.kernels._pair import pair_tile, single_pair_tile
@@ -65,7 +65,19 @@ class Operands(NamedTuple):
     start: Any  # what each output channel's sums begin with
     floor: Any
     y: Any
-    low: int  # for sums in doubled precision: how far behind each s in `y` its c is; otherwise 0
+
+
+class PairOperands(NamedTuple):
+    """The same for sums in doubled precision, without a floor; the second half of `y` is for what each sum lacks."""
+
+    w: Strided
+    packed: Any
+    x: Strided
+    source: Source
+    padded: Any
+    start: Any
+    floor: Any
+    y: Any
 
 
 class Block(NamedTuple):
@@ -118,7 +130,7 @@ def run_tiles(first: int, last: int, place: Block, problem: Any, plan: Plan, dat
 
 
 @kernel
-def run_pair_tiles(first: int, last: int, place: Block, problem: Any, plan: Plan, data: Operands, buffer: Any) -> None:
+def run_pair_tiles(first: int, last: int, place: Block, problem: Any, plan: Plan, data: PairOperands, buffer: Any) -> None:
     """The same in doubled precision, by way of the buffer."""
     taps, tile_rows, low = problem[TAPS], plan.tile_rows, plan.tile_rows * plan.width
     block = place.group * -(-plan.rows // tile_rows) + place.block
@@ -134,7 +146,10 @@ def run_pair_tiles(first: int, last: int, place: Block, problem: Any, plan: Plan
                 pair_tile(data.packed, packed + i, tile_rows, data.padded, x, plan.offsets, problem[FIRST_TAP], taps, data.start, begin + i,
                           buffer, i * plan.width, plan.width, low)
         scatter(buffer, 0, live, data.y, base, plan, r, c, (problem[HEIGHT], problem[WIDTH]))
-        scatter(buffer, low, live, data.y, base + data.low, plan, r, c, (problem[HEIGHT], problem[WIDTH]))
+        scatter(buffer, low, live, data.y, base + data.y.size // 2, plan, r, c, (problem[HEIGHT], problem[WIDTH]))
+
+
+run_either = by_type(run_tiles, run_pair_tiles, PairOperands)
 
 
 @kernel
@@ -158,11 +173,7 @@ def correlate(first: int, last: int, first_image: int, plan: Plan, data: Operand
         tiles = min(plan.strip, plan.problems[p, TILES] - begin)
         block, t = divmod(rest, tiles)
         count = min(last - task, tiles - t)
-        place = Block(first_image, image, group, block)
-        if data.low:
-            run_pair_tiles(begin + t, begin + t + count, place, plan.problems[p], plan, data, buffer)
-        else:
-            run_tiles(begin + t, begin + t + count, place, plan.problems[p], plan, data, buffer)
+        run_either(begin + t, begin + t + count, Block(first_image, image, group, block), plan.problems[p], plan, data, buffer)
         task += count
 
 
@@ -214,5 +225,5 @@ def product(plan: Plan, images: int, w: Strided, x: Strided, source: Source, sta
     packed = 0 if unpacked else max(1, plan.groups * blocks * taps * plan.tile_rows)
     with scratch(dtype, weights=packed, input=at_once * plan.image + plan.width) as (packed, padded):
         padded[at_once * plan.image :] = 0  # the last tile reads past the last pixel, into columns that are dropped
-        operands = Operands(w, packed, x, source, padded, begins.reshape(-1), floor, y.reshape(-1), y.size // 2 if pair else 0)
+        operands = (PairOperands if pair else Operands)(w, packed, x, source, padded, begins.reshape(-1), floor, y.reshape(-1))
         _threads.run_together(work, counters, close, images, at_once, plan, operands, small=y.size * taps < SMALL_PRODUCT)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from npreparam._shapes import Pair
 from npreparam.kernels import _cpu, _threads
 from npreparam.kernels._atomic import await_stage, close, draw, finish, new_counters
-from npreparam.kernels._compile import kernel
+from npreparam.kernels._compile import by_type, kernel
 from npreparam.kernels._correlate import COPIED_AT_LEAST, PADDED_AT_ONCE, SMALL_PRODUCT
 from npreparam.kernels._memory import Strided
 from npreparam.kernels._pair import ROWS as PAIR_ROWS
@@ -62,7 +62,19 @@ class Operands(NamedTuple):
     turned: Any  # gy transposed
     sums: Any
     gw: Any
-    low: int  # for sums in doubled precision: how far behind each s in `sums` its c is; otherwise 0
+
+
+class PairOperands(NamedTuple):
+    """The same for sums in doubled precision; the second halves of `sums` and `gw` are for what each sum lacks."""
+
+    x: Strided
+    source: Source
+    padded: Any
+    gy: Strided
+    size: Pair
+    turned: Any
+    sums: Any
+    gw: Any
 
 
 @kernel
@@ -79,6 +91,23 @@ def copy_pieces(first: int, last: int, image: int, plan: Reduction, data: Operan
 
 
 @kernel
+def reduce_tile(task: int, at_gy: int, at_x: int, begin: int, count: int, plan: Reduction, data: Operands, taps: int) -> None:
+    """Add what `count` pixels of one image contribute to one tile of the sums, whose first tap is number `taps`."""
+    outer_tile(data.turned, at_gy, data.padded, at_x, plan.offsets, taps, plan.places, begin, count, data.sums, task * TAP_ROWS * plan.lanes)
+
+
+@kernel
+def reduce_pair_tile(task: int, at_gy: int, at_x: int, begin: int, count: int, plan: Reduction, data: PairOperands, taps: int) -> None:
+    """The same in doubled precision."""
+    for i in range(0, TAP_ROWS, PAIR_ROWS):
+        pair_outer_tile(data.turned, at_gy, data.padded, at_x, plan.offsets, taps + i, plan.places, begin, count, data.sums,
+                        (task * TAP_ROWS + i) * plan.lanes, data.sums.size // 2)
+
+
+reduce_either = by_type(reduce_tile, reduce_pair_tile, PairOperands)
+
+
+@kernel
 def reduce_tiles(first: int, last: int, images: int, plan: Reduction, data: Operands) -> None:
     """Add what `images` images contribute to tiles first..last-1 of the sums [group][vector of channels][tap][lane]."""
     across, vectors, pixels = plan.offsets.size // TAP_ROWS, -(-plan.rows // plan.lanes), plan.places.size
@@ -89,24 +118,20 @@ def reduce_tiles(first: int, last: int, images: int, plan: Reduction, data: Oper
                 vector, tile = divmod(task, across)
                 at_gy = ((image * plan.groups * vectors + vector) * pixels + begin) * plan.lanes
                 at_x = image * plan.image + vector // vectors * (plan.image // plan.groups)
-                if data.low:
-                    for i in range(0, TAP_ROWS, PAIR_ROWS):
-                        pair_outer_tile(data.turned, at_gy, data.padded, at_x, plan.offsets, tile * TAP_ROWS + i, plan.places, begin, count,
-                                        data.sums, (task * TAP_ROWS + i) * plan.lanes, data.low)
-                else:
-                    outer_tile(data.turned, at_gy, data.padded, at_x, plan.offsets, tile * TAP_ROWS, plan.places, begin, count, data.sums,
-                               task * TAP_ROWS * plan.lanes)
+                reduce_either(task, at_gy, at_x, begin, count, plan, data, tile * TAP_ROWS)
 
 
 @kernel
-def store_channels(first: int, last: int, plan: Reduction, sums: Any, at_sums: int, gw: Any, at_gw: int) -> None:
-    """gw[channel, :] = the channel's lane of the sums, for output channels first..last-1; both begin where `at` says."""
-    lanes, vectors = plan.lanes, -(-plan.rows // plan.lanes)
+def store_channels(first: int, last: int, plan: Reduction, data: Operands) -> None:
+    """gw[channel, :] = the channel's lane of the sums, for output channels first..last-1; halves of pairs likewise."""
+    lanes, vectors, halves = plan.lanes, -(-plan.rows // plan.lanes), data.gw.size // (plan.groups * plan.rows * plan.taps)
     for channel in range(first, last):
         group, row = divmod(channel, plan.rows)
-        at = at_sums + (group * vectors + row // lanes) * plan.offsets.size * lanes + row % lanes
-        for k in range(plan.taps):
-            gw[uintp(at_gw + channel * plan.taps + k)] = sums[uintp(at + k * lanes)]
+        for half in range(halves):
+            at_gw = half * (data.gw.size // halves) + channel * plan.taps
+            at = half * (data.sums.size // halves) + (group * vectors + row // lanes) * plan.offsets.size * lanes + row % lanes
+            for k in range(plan.taps):
+                data.gw[uintp(at_gw + k)] = data.sums[uintp(at + k * lanes)]
 
 
 @kernel
@@ -140,10 +165,7 @@ def work(counters: Any, side: int, images: int, at_once: int, plan: Reduction, d
     chunks = -(-channels // share)
     chunk = draw(counters, stage, side, chunks)
     while chunk >= 0:
-        first, last = chunk * share, min(channels, (chunk + 1) * share)
-        store_channels(first, last, plan, data.sums, 0, data.gw, 0)
-        if data.low:
-            store_channels(first, last, plan, data.sums, data.low, data.gw, data.gw.size // 2)
+        store_channels(chunk * share, min(channels, (chunk + 1) * share), plan, data)
         finish(counters, stage)
         chunk = draw(counters, stage, side, chunks)
     await_stage(counters, stage, chunks)
@@ -159,6 +181,6 @@ def reduction(plan: Reduction, images: int, x: Strided, source: Source, gy: Stri
     with scratch(dtype, input=at_once * plan.image, cotangent=at_once * turned_image,
                  sums=2 * totals if pair else totals) as (padded, turned, sums):
         sums[:] = 0
-        operands = Operands(x, source, padded, gy, size, turned, sums, gw.reshape(-1), totals if pair else 0)
+        operands = (PairOperands if pair else Operands)(x, source, padded, gy, size, turned, sums, gw.reshape(-1))
         _threads.run_together(work, counters, close, images, at_once, plan, operands,
                               small=gw.size * plan.places.size * images < SMALL_PRODUCT)

@@ -58,7 +58,7 @@ def test_closed_counters_end_a_kernel_before_it_writes():
     x, w = np.ones((3, 2, 40, 40), np.float32), np.ones((5, 2, 3, 3), np.float32)
     source, plan = _plan.forward(x.shape, w.shape, Window.of(3), 4)
     y, small = np.full(3 * 5 * 38 * 38, 7, np.float32), np.zeros(0, np.float32)
-    operands = _correlate.Operands(strided(w), small, strided(x), source, np.zeros(plan.image + 16, np.float32), small, np.float32(0), y, 0)
+    operands = _correlate.Operands(strided(w), small, strided(x), source, np.zeros(plan.image + 16, np.float32), small, np.float32(0), y)
     counters = new_counters(6)
     close(counters)
     _correlate.work(counters, 0, 3, 1, plan, operands)
