@@ -8,11 +8,11 @@
 * `npreparam.certified`: the same numbers as `exact` at the speed of arrays; `certified.bounds`: how far an implementation may be from them
 """
 
-from npreparam._errors import ArgumentError, DTypeError, FormatError, ShapeError, StateError, UnusedInputError
+from npreparam._errors import ArgumentError, DTypeError, FormatError, FusionError, ShapeError, StateError, UnusedInputError
 from npreparam._shapes import Window
 from npreparam.kernels._threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
 
-__all__ = ["ArgumentError", "DTypeError", "FormatError", "ShapeError", "StateError", "UnusedInputError", "Window", "__version__",
+__all__ = ["ArgumentError", "DTypeError", "FormatError", "FusionError", "ShapeError", "StateError", "UnusedInputError", "Window", "__version__",
            "get_num_threads", "set_num_threads"]
