@@ -104,7 +104,7 @@ def _grid_refusal(name: str, own: Any, other: Any) -> tuple[str, str]:
 
 def _same_outside(convs: list[AffineConv]) -> list[AffineConv]:
     """What lies beyond the border matters only to maps that read there."""
-    reading = [i for i, conv in enumerate(convs) if any(reads_beyond(conv))]
+    reading = [i for i, conv in enumerate(convs) if any(map(any, reads_beyond(conv)))]
     outside = convs[reading[0]].outside if reading else zeros(convs[0].inputs, convs[0].blocks)
     for i in reading:
         if (convs[i].outside != outside).any():

@@ -1,11 +1,11 @@
 """What happens at the border when one map follows another.
 
 The second map reads, beyond the border of the image between, its own continuation `outside`; the fused map reads there what the first map's
-formula gives beyond its last output. The two agree for every input size iff on each axis
+formula gives beyond its last output. The two agree for every input size iff on each side of each axis
 
-* the second map reads nothing beyond the border: all offsets lie in [0, -slack - 1]; or
-* beyond it the first map reads nothing but its own continuation (offsets in [-slack - 1, stride - 1], so an extent of one unpadded element),
-  and gives there what the second expects: bias1 + (sum of K1) outside1 = outside2.
+* the second map reads nothing beyond that side: no offset < 0, or none > -slack - 1; or
+* at the places it reads there the first map reads nothing but its own continuation (stride1*place + offset < 0, or all offsets >= -slack - 1;
+  on both sides that is the extent of one unpadded element), and gives what the second expects: bias1 + (sum of K1) outside1 = outside2.
 
 So padding between maps is exact after a 1x1 convolution without bias, with padding by that bias (DBB, ECB), and where the padding is moved to
 the front (SPAN). Where only the constant is wrong, the exact result is the fused map plus a bias that depends on the position, one value for
@@ -20,17 +20,24 @@ from npreparam._errors import FusionError
 from npreparam.fuse.affine import AffineConv, Array, apply_to, axis_name
 
 
-def reads_beyond(conv: AffineConv) -> list[bool]:
-    """For each axis, whether some output of some input size reads beyond the border."""
+def reads_beyond(conv: AffineConv) -> list[tuple[bool, bool]]:
+    """For each axis, whether some output of some input size reads (before, after) the input."""
     if conv.transposed:
-        return [False] * conv.rank
-    return [not (conv.span(axis)[0] >= 0 and conv.span(axis)[1] <= -slack - 1) for axis, slack in enumerate(conv.slack)]
+        return [(False, False)] * conv.rank
+    spans = [conv.span(axis) for axis in range(conv.rank)]
+    return [(low < 0, high > -slack - 1) for (low, high), slack in zip(spans, conv.slack, strict=True)]
 
 
-def constant_beyond(conv: AffineConv) -> list[bool]:
-    """For each axis, whether the map's formula beyond its first and last output reads nothing but `outside`."""
-    return [conv.span(axis)[0] >= -slack - 1 and conv.span(axis)[1] <= stride - 1
-            for axis, (slack, stride) in enumerate(zip(conv.slack, conv.stride, strict=True))]
+def is_constant_before(second: AffineConv, first: AffineConv, axis: int) -> bool:
+    """Whether `first` reads nothing but `outside` at the last place before its outputs that `second` reads, and so at all places before."""
+    stride = second.stride[axis]
+    place = max((o + stride * ((-o - 1) // stride) for o in (tap[axis] for tap in second.taps) if o < 0), default=-1)
+    return first.stride[axis] * place + first.span(axis)[1] < 0
+
+
+def is_constant_after(first: AffineConv, axis: int) -> bool:
+    """Whether `first` reads nothing but `outside` at all places after its outputs; the first of them is read for some input size."""
+    return first.span(axis)[0] >= -first.slack[axis] - 1
 
 
 def continuation(conv: AffineConv) -> Array:
@@ -40,13 +47,14 @@ def continuation(conv: AffineConv) -> Array:
 
 def check_geometry(second: AffineConv, first: AffineConv) -> bool:
     """Whether the constant matters; FusionError where the first map's extent makes the border inexact."""
-    beyond, constant = reads_beyond(second), constant_beyond(first)
-    for axis, (reads, harmless) in enumerate(zip(beyond, constant, strict=True)):
-        if reads and not harmless:
-            name, (low, high) = axis_name(second, axis), first.span(axis)
-            raise FusionError(f"the second of two maps pads the {name}, where the first spans {high - low + 1} elements or pads",
+    beyond = reads_beyond(second)
+    for axis, (before, after) in enumerate(beyond):
+        if (before and not is_constant_before(second, first, axis)) or (after and not is_constant_after(first, axis)):
+            low, high = first.span(axis)
+            raise FusionError(f"the second of two maps pads the {axis_name(second, axis)}, where the first spans {high - low + 1} elements or "
+                              "pads",
                               "move the padding in front of the first map, remove it, or accept a wrong border with border='interior'")
-    return any(beyond)
+    return any(map(any, beyond))
 
 
 def check_border(second: AffineConv, first: AffineConv) -> None:

@@ -19,7 +19,7 @@ def bias_map(second: AffineConv, first: AffineConv, size: Sequence[int]) -> tupl
     bias[:, j] = b2 + sum over the taps of `second` that lie inside for output j of K2 b1 + over those that lie beyond of K2 outside2
 
     `size` are the lengths of the input's axes; the bias is (O, output lengths), with as many values as there are sets of taps inside: k^2
-    zones for a padded k x k kernel. What the first map reads beyond its own border must be 0.
+    zones for a k x k kernel padded by k - 1 in all. What the first map reads beyond its own border must be 0.
 
     Raises FusionError where more than the constant is in the way.
 
