@@ -1,10 +1,14 @@
 """Layers, blocks and optimizers on the tape."""
 
+from npreparam.nn.channels import AvgPool2d, BatchNormPad2d, ChannelShuffle, Pad, Scale, Slice, Times
+from npreparam.nn.containers import Concat, Identity, Sequential, Sum
+from npreparam.nn.fusion import fuse, fuse_to_one
 from npreparam.nn.init import he_normal
-from npreparam.nn.layers import BatchNorm2d, Conv2d, ConvTranspose2d, Flatten, GlobalAvgPool, Identity, Linear, ReLU, Sequential, Sum
+from npreparam.nn.layers import BatchNorm2d, Conv2d, ConvTranspose2d, Flatten, GlobalAvgPool, Linear, ReLU
 from npreparam.nn.module import Module, count_parameters
 from npreparam.nn.optim import SGD, Adam
 from npreparam.nn.repvgg import RepVGGBlock
 
-__all__ = ["SGD", "Adam", "BatchNorm2d", "Conv2d", "ConvTranspose2d", "Flatten", "GlobalAvgPool", "Identity", "Linear", "Module", "ReLU",
-           "RepVGGBlock", "Sequential", "Sum", "count_parameters", "he_normal"]
+__all__ = ["SGD", "Adam", "AvgPool2d", "BatchNorm2d", "BatchNormPad2d", "ChannelShuffle", "Concat", "Conv2d", "ConvTranspose2d", "Flatten",
+           "GlobalAvgPool", "Identity", "Linear", "Module", "Pad", "ReLU", "RepVGGBlock", "Scale", "Sequential", "Slice", "Sum", "Times",
+           "count_parameters", "fuse", "fuse_to_one", "he_normal"]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, target
+from hypothesis import given, settings, target
 from hypothesis import strategies as st
 
 from npreparam import ArgumentError, FusionError, ShapeError, fuse
@@ -155,6 +155,7 @@ def random_leaf(draw, channels, rng):
     return fuse.from_conv(w, b, 1, padding, 1, groups), lambda x: naive.conv2d(x, w, b, (1, 1), padding, (1, 1), groups)
 
 
+@settings(max_examples=300)
 @given(data=st.data(), seed=st.integers(0, 2**32), depth=st.integers(1, 5))
 def test_random_trees(data, seed, depth):
     """Trees of depth up to 5 are their naive evaluation; small integers and quarters are exact in float64."""
