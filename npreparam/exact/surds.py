@@ -8,8 +8,8 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
-from npreparam.exact.rounding import Format, round_to_bits
 from npreparam.exact.roots import InverseRoot, rational_sqrt, round_sum
+from npreparam.exact.rounding import Format, round_to_bits
 
 ONE = Fraction(1)
 

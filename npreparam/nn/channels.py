@@ -101,6 +101,54 @@ class Pad(Module):
         return fuse.pad(self.channels, self.sides)
 
 
+class Crop(Module):
+    """The images without their border."""
+
+    def __init__(self, channels: int, cropping: Padding) -> None:
+        self.channels, self.sides = as_int(channels, "channels", 1), as_sides(cropping, "cropping")
+
+    def forward(self, x: Any, training: bool) -> Any:
+        """x without its border."""
+        rows, columns = (slice(before, n - after) for n, (before, after) in zip(x.shape[2:], self.sides, strict=True))
+        return ops.getitem(x, (slice(None), slice(None), rows, columns))
+
+    def as_affine_conv(self, scalars: Scalars = FLOAT64, border: str = "exact") -> AffineConv:
+        """Padding by less than nothing."""
+        return fuse.pad(self.channels, tuple((-before, -after) for before, after in self.sides))
+
+
+class Filter2d(Module):
+    """One fixed kernel (kh, kw) for every channel by itself, padded by nothing: Sobel, Laplace. It is a buffer, not trained."""
+
+    def __init__(self, channels: int, kernel: Any, *, dtype: DTypeLike = np.float32) -> None:
+        kernel = np.asarray(kernel, dtype)
+        self.kernel = np.repeat(kernel[None, None], as_int(channels, "channels", 1), 0)
+
+    def forward(self, x: Any, training: bool) -> Any:
+        """Each channel filtered."""
+        return ops.conv2d(x, self.kernel, groups=len(self.kernel))
+
+    def as_affine_conv(self, scalars: Scalars = FLOAT64, border: str = "exact") -> AffineConv:
+        """A depthwise convolution."""
+        return fuse.from_conv(scalars.numbers(self.kernel), groups=len(self.kernel))
+
+
+class ScalarAffine(Module):
+    """weight*x + bias with one weight and one bias for all `channels`: PP-LCNetV3's learnable affine block."""
+
+    def __init__(self, channels: int, *, dtype: DTypeLike = np.float32) -> None:
+        self.channels = as_int(channels, "channels", 1)
+        self.weight, self.bias = Tensor(np.ones(1, dtype), "weight"), Tensor(np.zeros(1, dtype), "bias")
+
+    def forward(self, x: Any, training: bool) -> Any:
+        """x scaled and shifted."""
+        return ops.add(ops.mul(x, self.use(self.weight, x, training)), self.use(self.bias, x, training))
+
+    def as_affine_conv(self, scalars: Scalars = FLOAT64, border: str = "exact") -> AffineConv:
+        """The same scale and shift for each channel."""
+        return fuse.pointwise(*(np.repeat(scalars.numbers(p.value), self.channels) for p in (self.weight, self.bias)))
+
+
 class BatchNormPad2d(BatchNorm2d):
     """Batch norm, then padding by what it makes of 0 with its running statistics, so that a padded input would have given the same.
 

@@ -136,8 +136,8 @@ def is_linear(module: Module) -> bool:
     return _map_of(module, _Options("exact", False, np.dtype(np.float64))) is not None
 
 
-def as_layer(conv: AffineConv, dtype: DTypeLike) -> Module:
-    """The layer that computes a map, its numbers rounded to `dtype`.
+def as_layer(conv: AffineConv, dtype: DTypeLike, kernel: tuple[int, int] | None = None) -> Module:
+    """The layer that computes a map, its numbers rounded to `dtype`; the smallest kernel, or one of the size `kernel`.
 
     Raises FusionError for a map that no layer computes: over other than 0 or 2 axes, or with a constant other than 0 around the input.
     """
@@ -151,7 +151,7 @@ def as_layer(conv: AffineConv, dtype: DTypeLike) -> Module:
         if conv.transposed:
             w, b, *geometry = algebra.to_conv_transpose2d(conv)
             return ConvTranspose2d.holding(w.astype(dtype), b.astype(dtype), *geometry)
-        w, b, *geometry = algebra.to_conv2d(conv)
+        w, b, *geometry = algebra.to_conv2d(conv, kernel)
         return Conv2d.holding(w.astype(dtype), b.astype(dtype), *geometry)
 
 

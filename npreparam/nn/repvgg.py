@@ -11,7 +11,7 @@ from npreparam import ops
 from npreparam._shapes import Padding, Size2, as_int
 from npreparam.fuse import branch_kernels
 from npreparam.nn.containers import Sequential, Sum
-from npreparam.nn.fusion import fuse
+from npreparam.nn.fusion import as_layer
 from npreparam.nn.layers import BatchNorm2d, Conv2d, ReLU
 from npreparam.nn.module import Module
 
@@ -78,10 +78,15 @@ class RepVGGBlock(Module):
                 bias += np.abs(beta) + np.abs(mean * (gamma / np.sqrt(var.astype(np.float64) + eps)))
         return kernel, bias
 
+    def _linear(self) -> Sum:
+        return Sum(**dict(self.children()))
+
     def parts(self) -> list[tuple[str, Module]]:
         """The sum of the branches, and the ReLU."""
-        return [("", Sum(**dict(self.children()))), ("relu", ReLU())]
+        return [("", self._linear()), ("relu", ReLU())]
 
     def fuse(self) -> Conv2d:
-        """The one 3x3 convolution, with ReLU, that equals this block in evaluation mode: `npreparam.nn.fuse` of it."""
-        return fuse(self)  # type: ignore[return-value]
+        """The one 3x3 convolution, with ReLU, that equals this block in evaluation mode: what `npreparam.nn.fuse` makes of it."""
+        conv = as_layer(self._linear().as_affine_conv(), self.rbr_dense.conv.weight.dtype, kernel=(3, 3))
+        conv.relu = True  # type: ignore[attr-defined]
+        return conv  # type: ignore[return-value]
