@@ -191,7 +191,7 @@ class ChannelShuffle(Module):
 
     def as_affine_conv(self, scalars: Scalars = FLOAT64, border: str = "exact") -> AffineConv:
         """A permutation."""
-        return fuse.shuffle(self.channels, self.groups)
+        return fuse.shuffle(self.channels, self.groups).lifted(2)
 
 
 class Slice(Module):
@@ -208,4 +208,4 @@ class Slice(Module):
 
     def as_affine_conv(self, scalars: Scalars = FLOAT64, border: str = "exact") -> AffineConv:
         """Rows of the identity."""
-        return fuse.select(self.channels, range(self.first, self.last))
+        return fuse.select(self.channels, range(self.first, self.last)).lifted(2)

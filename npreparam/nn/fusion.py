@@ -39,6 +39,8 @@ def fuse(module: Module, *, border: str = "exact", partial: bool = False, dtype:
     >>> [type(layer).__name__ for layer in fuse(tree)]
     ['Conv2d', 'Conv2d']
     """
+    if dtype is None and not module.parameters():
+        return copy.copy(module)  # nothing to multiply, and no dtype to do it in
     options = _Options(border, partial, _dtype_of(module) if dtype is None else np.dtype(dtype))
     parts = _fused_parts(module, options, "")
     return parts[0] if len(parts) == 1 else Sequential(*parts)
@@ -59,24 +61,39 @@ def _fused_parts(module: Module, options: _Options, name: str) -> list[Module]:
     """The layers that, one after the other, are the fused module."""
     found: list[Module] = []
     run: AffineConv | None = None
+    members: list[Module] = []
     for inner, part in module.parts():
         path = ".".join(filter(None, (name, inner)))
         own = _map_of(part, options)
         if own is not None:
-            try:
-                run = own if run is None else algebra.compose(own, run, options.border)
-            except FusionError:  # not one convolution: a new one begins
-                found.append(as_layer(run, options.dtype))
-                run = own
+            joined = None if run is None else _joined(own, run, options)
+            if run is not None and joined is None:  # not one convolution: a new one begins
+                found.append(_run_as_layer(run, members, options))
+            run, members = (own, [part]) if joined is None else (joined, [*members, part])
             continue
         if run is not None:
-            found.append(as_layer(run, options.dtype))
+            found.append(_run_as_layer(run, members, options))
             run = None
         if isinstance(part, ReLU) and found and isinstance(found[-1], Conv2d) and not found[-1].relu:
             found[-1] = _rectified(found[-1])
         else:
             found.append(_fused_inside(part, options, path))
-    return found if run is None else [*found, as_layer(run, options.dtype)]
+    return found if run is None else [*found, _run_as_layer(run, members, options)]
+
+
+def _joined(second: AffineConv, first: AffineConv, options: _Options) -> AffineConv | None:
+    try:
+        return algebra.compose(second, first, options.border)
+    except FusionError:
+        return None
+
+
+def _run_as_layer(run: AffineConv, members: list[Module], options: _Options) -> Module:
+    """One layer for modules one after the other; a layer by itself stays what it is."""
+    alone = members[0] if len(members) == 1 and not list(members[0].children()) else None
+    if alone is None:
+        return as_layer(run, options.dtype)
+    return copy.copy(alone) if all(p.dtype == options.dtype for p in alone.parameters().values()) else alone.astype(options.dtype)
 
 
 def _map_of(module: Module, options: _Options) -> AffineConv | None:
@@ -105,25 +122,25 @@ def _fused_inside(module: Module, options: _Options, name: str) -> Module:
 
 def _fused_branches(module: Sum | Concat, options: _Options, name: str) -> Module:
     """The linear branches of a sum as one, beside the others; the branches of a concatenation each by itself."""
-    linear, others = {}, {}
+    linear: dict[str, Module] = {}
     for child_name, child in module.children():
         if is_linear(child):
             try:
                 if child.parts():
                     branch_map(child_name, child, FLOAT64, options.border)
                 linear[child_name] = child
-                continue
             except FusionError as error:
                 if not options.partial:
                     raise (error.within(name) if name else error) from None
-        others[child_name] = child
-    joined = []
-    if isinstance(module, Sum) and any(child.parts() for child in linear.values()):
-        joined = [as_layer(join_branches(algebra.add, linear, FLOAT64, options.border), options.dtype)]
-        linear = {}
-    kept = {child_name: child for child_name, child in module.children() if child_name in linear or child_name in others}
-    fused = {child_name: _fused_parts(child, options, f"{name}.{child_name}".lstrip(".")) for child_name, child in kept.items()}
-    return type(module)(*joined, **{key: parts[0] if len(parts) == 1 else Sequential(*parts) for key, parts in fused.items()})
+    fused: dict[str, Module] = {}
+    merged = linear if isinstance(module, Sum) and any(child.parts() for child in linear.values()) else {}
+    if merged:  # under the name of the first of them
+        fused[next(iter(merged))] = as_layer(join_branches(algebra.add, merged, FLOAT64, options.border), options.dtype)
+    for child_name, child in module.children():
+        if child_name not in merged:
+            parts = _fused_parts(child, options, f"{name}.{child_name}".lstrip("."))
+            fused[child_name] = parts[0] if len(parts) == 1 else Sequential(*parts)
+    return type(module)(**fused)
 
 
 def is_linear(module: Module) -> bool:
