@@ -228,8 +228,10 @@ def _starts(lengths: Sequence[int]) -> list[int]:
 
 def same_scalars(convs: Sequence[AffineConv]) -> list[AffineConv]:
     """float64 beside exact scalars becomes the rationals that it is."""
-    if all(conv.blocks.dtype != object for conv in convs):
+    def arrays(conv: AffineConv) -> dict[str, Array]:
+        return {name: getattr(conv, name) for name in ("blocks", "bias", "outside")}
+
+    if all(values.dtype != object for conv in convs for values in arrays(conv).values()):
         return list(convs)
-    return [conv if conv.blocks.dtype == object else
-            replace(conv, blocks=as_fractions(conv.blocks, "blocks"), bias=as_fractions(conv.bias, "bias"),
-                    outside=as_fractions(conv.outside, "outside")) for conv in convs]
+    return [replace(conv, **{name: values if values.dtype == object else as_fractions(values, name) for name, values in arrays(conv).items()})
+            for conv in convs]

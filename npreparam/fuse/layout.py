@@ -60,7 +60,7 @@ def _dense(conv: AffineConv, first: Offset, lengths: Offset) -> Array:
     for tap, block in zip(conv.taps, conv.blocks, strict=True):
         place = tuple(o - f for o, f in zip(tap, first, strict=True))
         if all(0 <= p < n for p, n in zip(place, lengths, strict=True)):  # what lies beyond is zero
-            kernel[(slice(None), slice(None), *place)] += block
+            kernel[(slice(None), slice(None), *place)] = block
     return kernel
 
 

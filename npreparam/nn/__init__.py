@@ -8,7 +8,8 @@ from npreparam.nn.layers import BatchNorm2d, Conv2d, ConvTranspose2d, Flatten, G
 from npreparam.nn.module import Module, count_parameters
 from npreparam.nn.optim import SGD, Adam
 from npreparam.nn.repvgg import ConvBN, RepVGGBlock
+from npreparam.nn.rounded import fused_conv2d
 
 __all__ = ["SGD", "Adam", "AvgPool2d", "BatchNorm2d", "BatchNormPad2d", "ChannelShuffle", "Concat", "Conv2d", "ConvBN", "ConvTranspose2d", "Flatten",
            "GlobalAvgPool", "Identity", "Linear", "Module", "Pad", "ReLU", "RepVGGBlock", "Scale", "Sequential", "Slice", "Sum", "Times",
-           "count_parameters", "fuse", "fuse_to_one", "he_normal"]
+           "count_parameters", "fuse", "fuse_to_one", "fused_conv2d", "he_normal"]

@@ -9,16 +9,17 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from npreparam import fuse as algebra
-from npreparam._errors import FusionError
+from npreparam._errors import ArgumentError, FusionError
 from npreparam.fuse import AffineConv
 from npreparam.fuse.scalars import FLOAT64
 from npreparam.nn.channels import Scale
-from npreparam.nn.containers import Concat, Sequential, Sum, branch_map, compose_parts, join_branches
+from npreparam.nn.containers import Concat, Sequential, Sum, branch_map, compose_parts
 from npreparam.nn.layers import Conv2d, ConvTranspose2d, Linear, ReLU
 from npreparam.nn.module import Module
+from npreparam.nn.rounded import rounded_map
 
 
-def fuse(module: Module, *, border: str = "exact", partial: bool = False, dtype: DTypeLike | None = None) -> Module:
+def fuse(module: Module, *, border: str = "exact", partial: bool = False, dtype: DTypeLike | None = None, rounding: str = "float64") -> Module:
     """A module that computes in evaluation mode what `module` does, with every maximal linear part as one layer.
 
     Chains of convolutions, batch norms, scales, poolings and paddings, and sums and concatenations of such, become one convolution (Linear,
@@ -26,7 +27,8 @@ def fuse(module: Module, *, border: str = "exact", partial: bool = False, dtype:
     fused. A convolution that cannot be merged with the one before it exactly begins a new layer. `module` and its parameters never change;
     what is not fused shares them. `border` "interior" also merges where outputs at the border come out wrong.
 
-    Rounding: float64 arithmetic, each number rounded once to `dtype` (that of the module's parameters).
+    Rounding: float64 arithmetic, each number rounded once to `dtype` (that of the module's parameters); with `rounding` "correct" each is the
+    number of `dtype` nearest to the exact value, which float64 storage makes slow.
 
     Raises FusionError for a linear branch of a sum or concatenation that is not one convolution: it names the branch, the reason, and what
     would make it exact. With `partial` such a branch stays beside the others.
@@ -41,7 +43,9 @@ def fuse(module: Module, *, border: str = "exact", partial: bool = False, dtype:
     """
     if dtype is None and not module.parameters():
         return copy.copy(module)  # nothing to multiply, and no dtype to do it in
-    options = _Options(border, partial, _dtype_of(module) if dtype is None else np.dtype(dtype))
+    if rounding not in ("float64", "correct"):
+        raise ArgumentError(f"`rounding` (={rounding!r}) must be 'float64' or 'correct'")
+    options = _Options(border, partial, _dtype_of(module) if dtype is None else np.dtype(dtype), rounding == "correct")
     parts = _fused_parts(module, options, "")
     return parts[0] if len(parts) == 1 else Sequential(*parts)
 
@@ -49,8 +53,8 @@ def fuse(module: Module, *, border: str = "exact", partial: bool = False, dtype:
 class _Options:
     """What `fuse` was asked for."""
 
-    def __init__(self, border: str, partial: bool, dtype: np.dtype[Any]) -> None:
-        self.border, self.partial, self.dtype = border, partial, dtype
+    def __init__(self, border: str, partial: bool, dtype: np.dtype[Any], correct: bool) -> None:
+        self.border, self.partial, self.dtype, self.correct = border, partial, dtype, correct
 
 
 def _dtype_of(module: Module) -> np.dtype[Any]:
@@ -64,7 +68,7 @@ def _fused_parts(module: Module, options: _Options, name: str) -> list[Module]:
     members: list[Module] = []
     for inner, part in module.parts():
         path = ".".join(filter(None, (name, inner)))
-        own = _map_of(part, options)
+        own = _map_of(part, options.border)
         if own is not None:
             joined = None if run is None else _joined(own, run, options)
             if run is not None and joined is None:  # not one convolution: a new one begins
@@ -92,13 +96,13 @@ def _run_as_layer(run: AffineConv, members: list[Module], options: _Options) -> 
     """One layer for modules one after the other; a layer by itself stays what it is."""
     alone = members[0] if len(members) == 1 and not list(members[0].children()) else None
     if alone is None:
-        return as_layer(run, options.dtype)
+        return as_layer(rounded_map(members, options.dtype, options.border) if options.correct else run, options.dtype)
     return copy.copy(alone) if all(p.dtype == options.dtype for p in alone.parameters().values()) else alone.astype(options.dtype)
 
 
-def _map_of(module: Module, options: _Options) -> AffineConv | None:
+def _map_of(module: Module, border: str) -> AffineConv | None:
     try:
-        return module.as_affine_conv(FLOAT64, options.border)
+        return module.as_affine_conv(FLOAT64, border)
     except FusionError:
         return None
 
@@ -135,7 +139,8 @@ def _fused_branches(module: Sum | Concat, options: _Options, name: str) -> Modul
     fused: dict[str, Module] = {}
     merged = linear if isinstance(module, Sum) and any(child.parts() for child in linear.values()) else {}
     if merged:  # under the name of the first of them
-        fused[next(iter(merged))] = as_layer(join_branches(algebra.add, merged, FLOAT64, options.border), options.dtype)
+        total = Sum(**merged)
+        fused[next(iter(merged))] = _run_as_layer(total.as_affine_conv(FLOAT64, options.border), [total], options)
     for child_name, child in module.children():
         if child_name not in merged:
             parts = _fused_parts(child, options, f"{name}.{child_name}".lstrip("."))
@@ -150,7 +155,7 @@ def is_linear(module: Module) -> bool:
         return all(is_linear(part) for _, part in parts)
     if isinstance(module, Sum | Concat):
         return all(is_linear(child) for _, child in module.children())
-    return _map_of(module, _Options("exact", False, np.dtype(np.float64))) is not None
+    return _map_of(module, "exact") is not None
 
 
 def as_layer(conv: AffineConv, dtype: DTypeLike, kernel: tuple[int, int] | None = None) -> Module:
