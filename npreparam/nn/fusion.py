@@ -31,7 +31,7 @@ def fuse(module: Module, *, border: str = "exact", partial: bool = False, dtype:
     number of `dtype` nearest to the exact value, which float64 storage makes slow.
 
     Raises FusionError for a linear branch of a sum or concatenation that is not one convolution: it names the branch, the reason, and what
-    would make it exact. With `partial` such a branch stays beside the others.
+    would make it exact. With `partial` such a branch stays beside the others. FusionError too where a fused number is not finite.
 
     Source: Ding et al., RepVGG, arXiv 2101.03697, section 3.3, and Diverse Branch Block, arXiv 2103.13425, section 3.2, generalized.
 
@@ -85,6 +85,7 @@ def _fused_parts(module: Module, options: _Options, name: str) -> list[Module]:
     return found if run is None else [*found, _run_as_layer(run, members, options)]
 
 
+@np.errstate(all="ignore")
 def _joined(second: AffineConv, first: AffineConv, options: _Options) -> AffineConv | None:
     try:
         return algebra.compose(second, first, options.border)
@@ -96,10 +97,15 @@ def _run_as_layer(run: AffineConv, members: list[Module], options: _Options) -> 
     """One layer for modules one after the other; a layer by itself stays what it is."""
     alone = members[0] if len(members) == 1 and not list(members[0].children()) else None
     if alone is None:
-        return as_layer(rounded_map(members, options.dtype, options.border) if options.correct else run, options.dtype)
+        layer = as_layer(rounded_map(members, options.dtype, options.border) if options.correct else run, options.dtype)
+        if not all(np.isfinite(parameter.value).all() for parameter in layer.parameters().values()):
+            raise FusionError(f"its fused numbers are not all finite in {options.dtype}",
+                              "look for NaN and infinity in its parameters and statistics, or fuse to a wider dtype")
+        return layer
     return copy.copy(alone) if all(p.dtype == options.dtype for p in alone.parameters().values()) else alone.astype(options.dtype)
 
 
+@np.errstate(all="ignore")  # what is not finite is refused in the end
 def _map_of(module: Module, border: str) -> AffineConv | None:
     try:
         return module.as_affine_conv(FLOAT64, border)

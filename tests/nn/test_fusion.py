@@ -201,3 +201,35 @@ def test_float64_numbers_are_rounded_once_to_the_dtype_wanted():
     single, double = nn.fuse(tree, dtype=np.float32), nn.fuse(tree)
     assert_same_bits(single.weight.value, double.weight.value.astype(np.float32))
     assert nn.fuse(tree.astype(np.float32)).weight.dtype == np.float32
+
+
+def test_a_network_of_blocks_and_other_modules():
+    """A module with a forward of its own: its children are fused, as its own `fuse` does it."""
+    from npreparam.models import RepVGG
+    rng = np.random.default_rng(0)
+    network = RepVGG(2, 3, (4, 6), (1, 2), rng=rng)
+    x = rng.standard_normal((2, 2, 8, 8)).astype(np.float32)
+    fused = nn.fuse(network)
+    assert [type(block) for block in fused.blocks] == [nn.Conv2d] * 3
+    assert_same_bits(fused(x), network.fuse()(x))
+    assert all(isinstance(block, nn.RepVGGBlock) for block in network.blocks)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 3e38])
+def test_numbers_that_are_not_finite_are_refused_without_a_warning(value):
+    tree = nn.Sequential(nn.Conv2d(2, 2, 3, padding=1, rng=np.random.default_rng(0)), nn.BatchNorm2d(2))
+    weights = np.zeros((2, 2, 3, 3), np.float32)
+    weights[0, 0, 0, 0] = value
+    tree.update({"0.weight": weights, "1.weight": np.full(2, 2, np.float32)})
+    with pytest.raises(FusionError, match="its fused numbers are not all finite in float32; look for NaN and infinity"):
+        nn.fuse(tree)
+
+
+def test_a_shared_module_is_fused_at_each_place():
+    rng = np.random.default_rng(0)
+    shared = conv(rng, 2, 2, 3, 1)
+    tree = exact_numbers(nn.Sequential(nn.Sequential(shared, norm(2)), nn.ReLU(), nn.Sequential(shared, norm(2))), rng)
+    x = rng.integers(-2, 3, (1, 2, 4, 4)).astype(np.float64)
+    fused = nn.fuse(tree)
+    assert layers(fused) == ["Conv2d", "Conv2d"]
+    assert (fused(x) == tree(x)).all()
