@@ -11,7 +11,7 @@ Source: the rounding test is Ziv's, ACM TOMS 17(3), 1991; gamma_k: Higham, Accur
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -22,19 +22,20 @@ from npreparam._errors import DTypeError
 from npreparam.exact.rounding import FORMATS
 from npreparam.exact.surds import round_surd
 from npreparam.fuse.affine import AffineConv, Array
-from npreparam.fuse.algebra import regroup
 from npreparam.fuse.scalars import EXACT, FLOAT64, Magnitudes, Scalars
 
 Read = Callable[[Scalars], AffineConv]
+Entry = Callable[[int, int, AffineConv], Read]
 UNIT = 2.0**-53
+MANY = 8  # beyond one in so many entries the whole is read exactly
 STORED = ("float16", "float32", "float64")
 
 
-def correctly_rounded(read: Read, dtype: DTypeLike, factors: int, rows: Callable[[Sequence[int], int], Read] | None = None) -> AffineConv:
+def correctly_rounded(read: Read, dtype: DTypeLike, factors: int, entry: Entry | None = None) -> AffineConv:
     """The map of an expression, each number the value of `dtype` nearest to the exact one, ties to even, held in float64.
 
-    `read` evaluates the expression over a kind of scalars; no product in it has more than `factors` parameters. `rows(chosen, outputs)`
-    restricts it to some output channels, so that repairs need not read all of them exactly.
+    `read` evaluates the expression over a kind of scalars; no product in it has more than `factors` parameters. `entry(row, column, whole)`
+    restricts it to one output and one input channel of the whole map, so that a repair need not read all of it exactly.
 
     Raises DTypeError (float16, float32 and float64 are stored), and what `read` raises.
 
@@ -50,14 +51,19 @@ def correctly_rounded(read: Read, dtype: DTypeLike, factors: int, rows: Callable
     relative = (2 * conv.roundings + 4) * UNIT
     blocks, unsure = _rounded(conv.blocks, sizes.blocks, relative, dtype)
     bias, unsure_bias = _rounded(conv.bias, sizes.bias, relative, dtype)
-    chosen = np.flatnonzero(unsure.any((0, 2)) | unsure_bias)
-    if len(chosen):
-        if rows is None:
-            exact, at = read(EXACT), chosen
-        else:
-            exact, at = _same_taps(rows(chosen.tolist(), conv.outputs)(EXACT), conv), np.arange(len(chosen))
-        _repair(blocks, unsure, chosen, _columns(exact, conv, at, chosen), dtype)
-        bias[unsure_bias] = _round(exact.bias[at[np.searchsorted(chosen, np.flatnonzero(unsure_bias))]], dtype)
+    pairs = unsure.any(0)
+    pairs[:, 0] |= unsure_bias  # a bias is read beside some entry of its row
+    if entry is None or pairs.sum() * MANY > pairs.size:
+        exact = read(EXACT)
+        blocks[unsure] = _round(exact.blocks[unsure], dtype)
+        bias[unsure_bias] = _round(exact.bias[unsure_bias], dtype)
+    else:
+        for row, column in np.argwhere(pairs).tolist():
+            first = row // (conv.outputs // conv.groups) * blocks.shape[2]
+            exact = entry(row, first + column, conv)(EXACT)
+            bias[row] = _round(exact.bias, dtype)[0]
+            for tap, number in zip(exact.taps, exact.blocks[:, 0, 0], strict=True):
+                blocks[conv.taps.index(tap), row, column] = _round([number], dtype)[0]
     return replace(conv, blocks=blocks, bias=bias)
 
 
@@ -70,30 +76,6 @@ def _rounded(values: Array, sizes: Array, relative: float, dtype: np.dtype[Any])
         return np.where(sizes == 0, 0.0, low.astype(np.float64)), ~(sure | (sizes == 0))
 
 
-def _columns(exact: AffineConv, conv: AffineConv, at: Array, chosen: Array) -> Array:
-    """Rows `at` of the exact blocks, with the columns that rows `chosen` have in the groups of `conv`."""
-    if exact.groups == conv.groups:
-        return exact.blocks[:, at]
-    dense = regroup(exact, 1).blocks[:, at]
-    width = conv.inputs // conv.groups
-    first = chosen // (conv.outputs // conv.groups) * width
-    return np.stack([dense[:, i, start:start + width] for i, start in enumerate(first)], 1)
-
-
-def _same_taps(exact: AffineConv, conv: AffineConv) -> AffineConv:
-    """The blocks in the order of another map's taps."""
-    order = [exact.taps.index(tap) for tap in conv.taps]
-    return replace(exact, taps=conv.taps, blocks=exact.blocks[order])
-
-
-def _repair(blocks: Array, unsure: Array, chosen: Array, exact: Array, dtype: np.dtype[Any]) -> None:
-    """Replace what is not certain by the exact value's rounding."""
-    where = unsure[:, chosen]
-    part = blocks[:, chosen]
-    part[where] = _round(exact[where], dtype)
-    blocks[:, chosen] = part
-
-
-def _round(numbers: Array, dtype: np.dtype[Any]) -> Array:
+def _round(numbers: Iterable[Any], dtype: np.dtype[Any]) -> Array:
     form = FORMATS[dtype.name]
     return np.array([round_surd(number, form) for number in numbers], form.bits).view(dtype).astype(np.float64)

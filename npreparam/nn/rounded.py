@@ -11,10 +11,9 @@ from numpy.typing import DTypeLike
 
 from npreparam import fuse
 from npreparam.fuse import AffineConv
-from npreparam.fuse.affine import select
 from npreparam.fuse.rounded import correctly_rounded
 from npreparam.fuse.scalars import FLOAT64, Scalars
-from npreparam.nn.channels import Scale
+from npreparam.nn.channels import Pad, Scale
 from npreparam.nn.containers import Sequential, Sum, compose_parts
 from npreparam.nn.layers import BatchNorm2d, Conv2d
 from npreparam.nn.module import Module
@@ -27,7 +26,8 @@ def rounded_map(modules: Sequence[Module], dtype: DTypeLike, border: str = "exac
         return lambda scalars: compose_parts([part for module in some for part in module.parts()], scalars, border)
 
     factors = sum(count_layers(module) for module in modules)
-    return correctly_rounded(reader(modules), dtype, factors, lambda rows, outputs: reader(rows_of(modules, rows, outputs)))
+    return correctly_rounded(reader(modules), dtype, factors,
+                             lambda row, column, whole: reader(entry_of(modules, row, column, whole.outputs, whole.inputs)))
 
 
 def fused_conv2d(module: Module, dtype: DTypeLike = np.float32, *, kernel: tuple[int, int] | None = None, border: str = "exact") -> tuple[Any, ...]:
@@ -54,55 +54,82 @@ def count_layers(module: Module) -> int:
     return 1 + sum(count_layers(child) for _, child in module.children())
 
 
-class _Select(Module):
-    """Some channels of the output of the modules before, as a map alone."""
+class _Matrix(Module):
+    """Some rows or columns of the identity, as a map alone: a choice of outputs of what is before, or of inputs of what is behind."""
 
-    def __init__(self, channels: int, rows: Sequence[int]) -> None:
-        self.channels, self.rows = channels, rows
+    def __init__(self, matrix: Any) -> None:
+        self.matrix = matrix
 
     def as_affine_conv(self, scalars: Scalars = FLOAT64, border: str = "exact") -> AffineConv:
-        return select(self.channels, self.rows)
+        return fuse.linear(self.matrix)
 
 
-def rows_of(modules: Sequence[Module], rows: Sequence[int], outputs: int) -> list[Module]:
-    """Modules one after the other that give the outputs `rows` of the `outputs` of `modules`, with as few parameters as easily seen.
+def entry_of(modules: Sequence[Module], row: int, column: int, outputs: int, inputs: int) -> list[Module]:
+    """Modules that are output `row` of `modules`, where input `column` alone is not 0: one entry of each block of their map, and one bias."""
+    return _column_of(_row_of(modules, row, outputs), column, inputs)
 
-    From the end: a scale for each channel keeps those of the rows; a convolution keeps its rows, and all before it stays; a sum does so in every
-    branch. Anything else stays, and the rows are chosen behind it.
+
+def _row_of(modules: Sequence[Module], row: int, outputs: int) -> list[Module]:
+    """One output, with few parameters.
+
+    From the end: a scale for each channel keeps that of the row; a convolution keeps its row, and all before it stays; a sum does so in every
+    branch. Anything else stays, and the row is chosen behind it.
     """
     parts = [part for module in modules for _, part in module.parts()]
     found: list[Module] = []
+    chosen = _Matrix(np.eye(1, outputs, row))
     while parts:
         part = parts.pop()
         if type(part) in (BatchNorm2d, Scale):
-            found.append(_sliced(part, rows))
+            found.append(_one_channel(part, row))
         elif type(part) is Conv2d:
-            return [*parts, _rows_of_conv(part, rows), *found[::-1]]
+            return [*parts, _part_of_conv(part, slice(row, row + 1), slice(None)), *found[::-1]]
         elif type(part) is Sum:
-            branches = {name: Sequential(*rows_of([branch], rows, outputs)) for name, branch in part.children()}
+            branches = {name: Sequential(*_row_of([branch], row, outputs)) for name, branch in part.children()}
             return [*parts, Sum(**branches), *found[::-1]]
         else:
-            return [*parts, part, _Select(outputs, rows), *found[::-1]]
-    return [_Select(outputs, rows), *found[::-1]]
+            return [*parts, part, chosen, *found[::-1]]
+    return [chosen, *found[::-1]]
 
 
-def _sliced(module: Module, rows: Sequence[int]) -> Module:
-    """A layer of one scale for each channel with some of its channels."""
+def _column_of(modules: Sequence[Module], column: int, inputs: int) -> list[Module]:
+    """One input, with few parameters: from the front as `_row_of` from the end, except that shifts of other channels must stay."""
+    parts = [part for module in modules for _, part in module.parts()]
+    found: list[Module] = []
+    chosen = _Matrix(np.eye(inputs)[:, column:column + 1])
+    while parts:
+        part = parts.pop(0)
+        if type(part) is Pad:
+            found.append(Pad(1, part.sides))
+        elif type(part) is Conv2d:
+            return [*found, _part_of_conv(part, slice(None), slice(column, column + 1)), *parts]
+        elif type(part) is Sum:
+            branches = {name: Sequential(*_column_of([branch], column, inputs)) for name, branch in part.children()}
+            return [*found, Sum(**branches), *parts]
+        else:
+            return [*found, chosen, part, *parts]
+    return [*found, chosen]
+
+
+def _one_channel(module: Module, channel: int) -> Module:
+    """A layer of one scale for each channel with one of its channels."""
     twin = copy.copy(module)
     for name, value in vars(module).items():
         if isinstance(value, Tensor):
-            setattr(twin, name, Tensor(value.value[rows], value.name))
+            setattr(twin, name, Tensor(value.value[channel:channel + 1], value.name))
         elif isinstance(value, np.ndarray):
-            setattr(twin, name, value[rows])
+            setattr(twin, name, value[channel:channel + 1])
     return twin
 
 
-def _rows_of_conv(conv: Conv2d, rows: Sequence[int]) -> Conv2d:
-    """A convolution with some of its outputs, dense."""
+def _part_of_conv(conv: Conv2d, rows: slice, columns: slice) -> Conv2d:
+    """A convolution with some of its outputs and inputs, dense."""
     w, (*geometry, groups) = conv.weight.value, conv.geometry
     outputs, inputs = w.shape[:2]
-    dense = np.zeros((len(rows), inputs * groups, *w.shape[2:]), w.dtype)
-    for i, row in enumerate(rows):
+    chosen, wanted = range(outputs)[rows], range(inputs * groups)[columns]
+    dense = np.zeros((len(chosen), len(wanted), *w.shape[2:]), w.dtype)
+    for i, row in enumerate(chosen):
         first = row // (outputs // groups) * inputs
-        dense[i, first:first + inputs] = w[row]
+        places = [j for j, column in enumerate(wanted) if first <= column < first + inputs]
+        dense[i, places] = w[row, [wanted[j] - first for j in places]]
     return Conv2d.holding(dense, None if conv.bias is None else conv.bias.value[rows], *geometry)

@@ -13,7 +13,7 @@ from npreparam.fuse import rounded
 from npreparam.fuse.scalars import EXACT
 from npreparam.nn import blocks
 from npreparam.nn.containers import compose_parts
-from npreparam.nn.rounded import rows_of
+from npreparam.nn.rounded import entry_of
 from tests.exact.certificate import WITNESS_BITS, certify
 from tests.nn import trees
 from tests.nn.test_blocks import BLOCKS
@@ -118,6 +118,33 @@ def test_what_float64_cannot_see():
         check(tree, 1, (layer.weight.value, layer.bias.value, (1, 1), ((0, 0), (0, 0)), 1, 1))
 
 
+def test_one_entry_among_many_is_repaired_by_itself(monkeypatch):
+    """A tie of float32 in one of 36 pairs of channels, in both layouts; and a wrong entry read in its place is seen."""
+    rng = np.random.default_rng(0)
+    for groups in (1, 2):
+        branches = [nn.Conv2d(6, 6, kernel, padding=kernel // 2, groups=groups, rng=rng) for kernel in (3, 1, 1)]
+        tree = nn.Sum(*branches)
+        values = {name: np.zeros_like(p.value) if name.endswith("bias") else p.value.copy() for name, p in tree.parameters().items()}
+        for name, value in (("0.weight", 1.0), ("1.weight", 2.0**-24), ("2.weight", 2.0**-80)):
+            values[name][4, 1, values[name].shape[2] // 2, values[name].shape[2] // 2] = value
+        tree.update(values)
+        entries = []
+
+        def entry(*arguments, entries=entries):
+            entries.append(arguments[1:3])
+            return entry_of(*arguments)
+
+        monkeypatch.setattr(nn.rounded, "entry_of", entry)
+        parameters = nn.fused_conv2d(tree)
+        assert (4, 1 if groups == 1 else 4) in entries
+        assert len(entries) < 5
+        assert parameters[0][4, 1, 1, 1] == np.float32(1 + 2.0**-23)
+        check(tree, 6, parameters)
+        monkeypatch.setattr(nn.rounded, "entry_of", lambda modules, row, column, *sizes: entry_of(modules, 0, 0, *sizes))
+        with pytest.raises(AssertionError):
+            check(tree, 6, nn.fused_conv2d(tree))
+
+
 numbers = st.floats(-100, 100, width=32)
 tiny = st.sampled_from([0.0, 2.0**-24, -(2.0**-24), 2.0**-80, 2.0**-140, -(2.0**-149), float(np.float32(3e38)), 1.0, 1 + 2.0**-23])
 
@@ -156,19 +183,20 @@ def test_a_rounding_test_that_is_always_sure_is_caught(monkeypatch):
 
 
 @pytest.mark.parametrize("name", BLOCKS)
-def test_rows_are_those_of_the_whole(name):
+def test_entries_are_those_of_the_whole(name):
     """The restriction by which repairs are cheap, for every block, exactly."""
     function, _ = BLOCKS[name]
     rng = np.random.default_rng(0)
     linear, _ = trees.linear_part(trees.randomize(function(rng=rng, dtype=np.float32), rng))
     whole = fuse.regroup(linear.as_affine_conv(EXACT), 1)
-    for rows in ([0], [whole.outputs - 1, 0]):
-        modules = rows_of([linear], rows, whole.outputs)
+    for row, column in ((0, 0), (whole.outputs - 1, whole.inputs - 1), (0, whole.inputs - 1)):
+        modules = entry_of([linear], row, column, whole.outputs, whole.inputs)
         part = compose_parts([part for module in modules for part in module.parts()], EXACT, "exact")
-        part = fuse.regroup(part, 1)
-        assert (part.bias == whole.bias[rows]).all()
+        assert (part.outputs, part.inputs) == (1, 1)
+        assert part.bias[0] == whole.bias[row]
         for tap, block in zip(whole.taps, whole.blocks, strict=True):
-            assert (part.blocks[part.taps.index(tap)] == block[rows]).all()
+            assert part.blocks[part.taps.index(tap), 0, 0] == block[row, column]
+        assert set(part.taps) == set(whole.taps)
 
 
 def test_fuse_correct_is_the_rounding_of_each_layer():
