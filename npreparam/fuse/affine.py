@@ -71,9 +71,14 @@ class AffineConv:
         return not any((*itertools.chain(*self.taps), *(s - 1 for s in self.stride), *(c + 1 for c in self.slack))) and len(self.taps) == 1
 
     @property
+    def is_depthwise(self) -> bool:
+        """Whether each output channel depends on the input channel of its number alone."""
+        return self.groups == self.outputs == self.inputs
+
+    @property
     def is_diagonal(self) -> bool:
         """Whether it is one scale and shift for each channel."""
-        return self.is_pointwise and self.groups == self.outputs == self.inputs
+        return self.is_pointwise and self.is_depthwise
 
     def span(self, axis: int) -> tuple[int, int]:
         """Least and greatest offset on an axis."""

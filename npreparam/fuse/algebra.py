@@ -154,19 +154,24 @@ def _compose_transposed(second: AffineConv, first: AffineConv) -> AffineConv:
 
 
 def _products(second: AffineConv, first: AffineConv, place: Callable[[Offset, Offset], Offset]) -> tuple[tuple[Offset, ...], Array, int]:
-    """(taps, blocks, groups) of K2 K1 at place(tap 2, tap 1), added where places coincide."""
-    if second.is_diagonal:  # scaled rows; as products they would be full of zeros
-        return tuple(place(second.taps[0], tap) for tap in first.taps), first.blocks * second.blocks[0], first.groups
-    groups = math.gcd(second.groups, first.groups)
-    if first.is_diagonal:
-        columns = first.blocks[0].reshape(second.groups, 1, -1)
-        parts = second.blocks.reshape(len(second.taps), second.groups, -1, second.inputs // second.groups) * columns
-        return tuple(place(tap, first.taps[0]) for tap in second.taps), parts.reshape(second.blocks.shape), second.groups
-    left, right = (_coarser(conv, groups).blocks.reshape(len(conv.taps), groups, conv.outputs // groups, -1) for conv in (second, first))
+    """(taps, blocks, groups) of K2 K1 at place(tap 2, tap 1), added where places coincide.
+
+    Where one of them works on each channel by itself, it scales the rows or columns of the other; as matrices they would be full of zeros.
+    """
+    left, right = second.blocks, first.blocks
+    if second.is_depthwise:
+        groups = first.groups
+    elif first.is_depthwise:
+        groups = second.groups
+        right = np.repeat(right.reshape(len(right), groups, 1, -1), second.outputs // groups, 2).reshape(len(right), second.outputs, -1)
+    else:
+        groups = math.gcd(second.groups, first.groups)
+        left, right = (_coarser(conv, groups).blocks.reshape(len(conv.taps), groups, conv.outputs // groups, -1) for conv in (second, first))
+    multiply = np.multiply if second.is_depthwise or first.is_depthwise else np.matmul
     sums: dict[Offset, Array] = {}
     for tap2, block2 in zip(second.taps, left, strict=True):
         for tap1, block1 in zip(first.taps, right, strict=True):
-            at, product = place(tap2, tap1), block2 @ block1
+            at, product = place(tap2, tap1), multiply(block2, block1)
             sums[at] = sums[at] + product if at in sums else product
     return tuple(sums), np.stack(list(sums.values())).reshape(len(sums), second.outputs, first.inputs // groups), groups
 
@@ -176,8 +181,9 @@ def _roundings(second: AffineConv, first: AffineConv) -> int:
 
     A product of two numbers with k1 and k2 roundings behind them has k1 + k2 + 1.
     """
-    summed = 1 if second.is_diagonal or first.is_diagonal else second.inputs // second.groups * len(second.taps) * len(first.taps)
-    return second.roundings + first.roundings + max(summed, len(second.taps) * second.inputs // second.groups) + 2
+    channels = 1 if second.is_depthwise or first.is_depthwise else second.inputs // math.gcd(second.groups, first.groups)
+    summed = max(channels * len(second.taps) * len(first.taps), second.inputs // second.groups * len(second.taps))
+    return second.roundings + first.roundings + summed + 2
 
 
 def scale_after(conv: AffineConv, scale: Array, shift: Array | None = None) -> AffineConv:
