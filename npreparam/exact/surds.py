@@ -8,7 +8,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
-from npreparam.exact.roots import InverseRoot, rational_sqrt, round_sum
+from npreparam.exact.roots import FIRST_BITS, InverseRoot, rational_sqrt, round_sum
 from npreparam.exact.rounding import Format, round_to_bits
 
 ONE = Fraction(1)
@@ -86,7 +86,17 @@ def inverse_root(v: Fraction) -> Fraction | Surd:
 
 
 def round_surd(number: Fraction | int | Surd, form: Format) -> int:
-    """The bits of the value of a format nearest to a number, ties to even."""
+    """The bits of the value of a format nearest to a number, ties to even.
+
+    Most are decided by bounds of each root alone; only the others need know which of the roots are rational multiples of each other.
+    """
     if not isinstance(number, Surd):
         return round_to_bits(number, form)
-    return round_sum(number.terms.get(ONE, Fraction(0)), [(a, InverseRoot(v)) for v, a in number.terms.items() if v != 1], form)
+    rational = number.terms.get(ONE, Fraction(0))
+    terms = [(a, InverseRoot(v)) for v, a in number.terms.items() if v != 1 and a]
+    low = high = rational
+    for a, root in terms:
+        ends = root.between(FIRST_BITS)
+        low, high = low + a * ends[a < 0], high + a * ends[a > 0]
+    rounded = round_to_bits(low, form)
+    return rounded if rounded == round_to_bits(high, form) else round_sum(rational, terms, form)

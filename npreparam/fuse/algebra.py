@@ -177,13 +177,12 @@ def _products(second: AffineConv, first: AffineConv, place: Callable[[Offset, Of
 
 
 def _roundings(second: AffineConv, first: AffineConv) -> int:
-    """Through both maps, a product, the sum over the channels between, over pairs of taps, and the bias.
+    """A product of numbers with k1 and k2 roundings behind them has k1 + k2 + 1; then the sums over the channels between and over pairs of taps.
 
-    A product of two numbers with k1 and k2 roundings behind them has k1 + k2 + 1.
+    For the bias: the sum over the taps of K2, over the channels, and b2.
     """
     channels = 1 if second.is_depthwise or first.is_depthwise else second.inputs // math.gcd(second.groups, first.groups)
-    summed = max(channels * len(second.taps) * len(first.taps), second.inputs // second.groups * len(second.taps))
-    return second.roundings + first.roundings + summed + 2
+    return second.roundings + first.roundings + max(channels, second.inputs // second.groups) + len(second.taps) * len(first.taps) + 2
 
 
 def scale_after(conv: AffineConv, scale: Array, shift: Array | None = None) -> AffineConv:

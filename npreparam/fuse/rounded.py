@@ -61,9 +61,10 @@ def correctly_rounded(read: Read, dtype: DTypeLike, factors: int, entry: Entry |
         for row, column in np.argwhere(pairs).tolist():
             first = row // (conv.outputs // conv.groups) * blocks.shape[2]
             exact = entry(row, first + column, conv)(EXACT)
-            bias[row] = _round(exact.bias, dtype)[0]
-            for tap, number in zip(exact.taps, exact.blocks[:, 0, 0], strict=True):
-                blocks[conv.taps.index(tap), row, column] = _round([number], dtype)[0]
+            if unsure_bias[row]:
+                bias[row] = _round(exact.bias, dtype)[0]
+            for tap in np.flatnonzero(unsure[:, row, column]):
+                blocks[tap, row, column] = _round(exact.blocks[exact.taps.index(conv.taps[tap]), 0], dtype)[0]
     return replace(conv, blocks=blocks, bias=bias)
 
 
