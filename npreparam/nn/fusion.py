@@ -146,7 +146,12 @@ def _fused_branches(module: Sum | Concat, options: _Options, name: str) -> Modul
     merged = linear if isinstance(module, Sum) and any(child.parts() for child in linear.values()) else {}
     if merged:  # under the name of the first of them
         total = Sum(**merged)
-        fused[next(iter(merged))] = _run_as_layer(total.as_affine_conv(FLOAT64, options.border), [total], options)
+        try:
+            fused[next(iter(merged))] = _run_as_layer(total.as_affine_conv(FLOAT64, options.border), [total], options)
+        except FusionError as error:  # each is one convolution, but their outputs are equally large for some sizes only
+            if not options.partial:
+                raise (error.within(name) if name else error) from None
+            merged = {}
     for child_name, child in module.children():
         if child_name not in merged:
             parts = _fused_parts(child, options, f"{name}.{child_name}".lstrip("."))

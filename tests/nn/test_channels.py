@@ -5,7 +5,7 @@ import pytest
 
 from npreparam import ArgumentError, ShapeError, nn
 from npreparam.fuse.scalars import EXACT
-from npreparam.nn.channels import Crop, Filter2d, ScalarAffine
+from npreparam.nn import Crop, Filter2d, ScalarAffine
 from npreparam.tape import check_grads
 from tests.fuse.maps import evaluate as evaluate_map
 from tests.nn import trees

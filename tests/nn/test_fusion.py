@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from npreparam import FusionError, nn
-from npreparam.nn.channels import Crop, Filter2d, ScalarAffine
+from npreparam import FusionError, nn, ops
+from npreparam.nn import Crop, Filter2d, ScalarAffine
 from tests.nn import trees
 from tests.tolerances import assert_same_bits
 
@@ -233,3 +233,63 @@ def test_a_shared_module_is_fused_at_each_place():
     fused = nn.fuse(tree)
     assert layers(fused) == ["Conv2d", "Conv2d"]
     assert (fused(x) == tree(x)).all()
+
+
+def test_branches_that_are_equally_large_for_some_sizes_only():
+    """A pooling of 2 and a padded 3x3 convolution, of stride 2: on 4x4 images both give 2x2, on 5x5 not."""
+    rng = np.random.default_rng(0)
+    tree = exact_numbers(nn.Sequential(nn.ReLU(), outer=nn.Sum(a=conv(rng, 2, 2, 3, 1, stride=2), b=nn.AvgPool2d(2, 2))), rng)
+    x = rng.integers(-2, 3, (1, 2, 4, 4)).astype(np.float64)
+    with pytest.raises(FusionError, match=r"branch outer\.b: its output length is .* choose paddings with which all outputs are equally large"):
+        nn.fuse(tree)
+    assert (nn.fuse(tree, partial=True)(x) == tree(x)).all()
+
+
+class Magnitude(nn.Module):
+    """sqrt(x*x), as the edge branches of FRR-NET have: not linear."""
+
+    def forward(self, x, training):
+        return ops.sqrt(ops.square(x))
+
+
+def test_edge_branches_with_absolute_values_stay():
+    """FRR-NET: the depthwise branches become one, the absolute edges stay beside them, each fused inside."""
+    rng = np.random.default_rng(0)
+    edge = nn.Sequential(nn.Pad(2, 1), Filter2d(2, np.eye(3), dtype=np.float64), nn.Times(2, 3.0), Magnitude())
+    tree = exact_numbers(nn.Sum(one=conv(rng, 2, 2, 1, groups=2), row=conv(rng, 2, 2, (1, 3), (0, 1), groups=2),
+                                seven=conv(rng, 2, 2, 7, 3, groups=2), edge=edge), rng)
+    x = rng.integers(-2, 3, (1, 2, 7, 7)).astype(np.float64)
+    fused = nn.fuse(tree)
+    assert [layers(child) for _, child in fused.children()] == ["Conv2d", ["Conv2d", "Magnitude"]]
+    assert fused.one.weight.shape == (2, 1, 7, 7)
+    assert (fused(x) == tree(x)).all()
+    with pytest.raises(FusionError, match=r"branch edge\.3: Magnitude is not linear; fuse the linear parts around it"):
+        nn.fuse_to_one(tree)
+
+
+def test_pytorch_agrees():
+    """An outside witness of grids and channel orders: a tree of PyTorch layers with the same numbers, on integers."""
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    pool = nn.AvgPool2d(6, 2, stride=2, padding=((1, 0), (1, 0)))
+    tree = exact_numbers(nn.Sequential(nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1, groups=2, rng=rng, dtype=np.float64),
+                                       norm(6), nn.ChannelShuffle(6, 3), nn.ReLU(),
+                                       nn.Sum(conv(rng, 6, 6, 3, 2, stride=2, groups=3, dilation=2), pool), norm(6)), rng)
+    deconv, bn1, _, _, branches, bn2 = tree
+    inner, x = branches.children(), rng.integers(-2, 3, (2, 4, 5, 6)).astype(np.float64)
+    (_, second), _ = inner
+    fused = nn.fuse(tree)
+    assert layers(fused) == ["ConvTranspose2d", "ReLU", "Conv2d"]
+
+    def tensor(value):
+        return torch.from_numpy(np.ascontiguousarray(value))
+
+    def norm_of(y, bn):
+        gamma, beta, mean, var, eps = bn.numbers()
+        return torch.nn.functional.batch_norm(y, tensor(mean), tensor(var), tensor(gamma), tensor(beta), eps=eps)
+
+    y = torch.nn.functional.conv_transpose2d(tensor(x), tensor(deconv.weight.value), tensor(deconv.bias.value), 2, 1, 1, 2)
+    y = torch.relu(torch.nn.ChannelShuffle(3)(norm_of(y, bn1)))
+    z = torch.nn.functional.conv2d(y, tensor(second.weight.value), tensor(second.bias.value), 2, 2, 2, 3)
+    expected = norm_of(z + torch.nn.functional.avg_pool2d(torch.nn.functional.pad(y, (1, 0, 1, 0)), 2, 2), bn2).numpy()
+    assert (fused(x) == expected).all()

@@ -5,8 +5,8 @@ from fractions import Fraction
 import numpy as np
 
 from npreparam import Window, nn
+from npreparam.nn import Crop, Filter2d, ScalarAffine
 from npreparam.nn.blocks.orepa import OREPAConv
-from npreparam.nn.channels import Crop, Filter2d, ScalarAffine
 from npreparam.nn.containers import Concat
 from tests import naive
 
