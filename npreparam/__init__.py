@@ -2,8 +2,9 @@
 
 * `npreparam.ops`: primitives over arrays (convolution, batch norm, ...), each with its gradient beside it
 * `npreparam.tape`: reverse-mode differentiation of them
-* `npreparam.fuse`: several convolution branches with batch norm as one convolution
-* `npreparam.nn`, `npreparam.models`: layers, blocks, optimizers; a RepVGG classifier and a VAE
+* `npreparam.fuse`: the algebra of affine convolutions: branches, chains, batch norm, pooling as one convolution, or refused with the reason
+* `npreparam.nn`, `npreparam.models`: layers, the published blocks, optimizers, fusion of whole trees; a RepVGG classifier and a VAE
+* `npreparam.checkpoints`: read, recognise and write trained networks without a framework
 * `npreparam.exact`: the same definitions in rational arithmetic, correctly rounded
 * `npreparam.certified`: the same numbers as `exact` at the speed of arrays; `certified.bounds`: how far an implementation may be from them
 """
@@ -11,16 +12,16 @@
 import importlib
 from types import ModuleType
 
-from npreparam._errors import ArgumentError, DTypeError, FormatError, ShapeError, StateError, UnusedInputError
+from npreparam._errors import ArgumentError, DTypeError, FormatError, FusionError, ShapeError, StateError, UnusedInputError
 from npreparam._shapes import Window
 from npreparam.kernels._threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
 
-__all__ = ["ArgumentError", "DTypeError", "FormatError", "ShapeError", "StateError", "UnusedInputError", "Window", "__version__",
+__all__ = ["ArgumentError", "DTypeError", "FormatError", "FusionError", "ShapeError", "StateError", "UnusedInputError", "Window", "__version__",
            "get_num_threads", "set_num_threads"]
 
-_STOREYS = ("certified", "exact", "fuse", "models", "nn", "ops", "plots", "tape")
+_STOREYS = ("certified", "checkpoints", "exact", "fuse", "models", "nn", "ops", "plots", "tape")
 
 
 def __getattr__(name: str) -> ModuleType:

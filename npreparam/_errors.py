@@ -23,3 +23,15 @@ class StateError(ValueError):
 
 class FormatError(ValueError):
     """A file is truncated, corrupt, or not of the format it should be."""
+
+
+class FusionError(ValueError):
+    """A linear tree is not one convolution: says which branch, why, and what would make it exact."""
+
+    def __init__(self, reason: str, remedy: str, branch: str = "") -> None:
+        self.reason, self.remedy, self.branch = reason, remedy, branch
+        super().__init__(f"{f'branch {branch}: ' if branch else ''}{reason}; {remedy}")
+
+    def within(self, name: str) -> "FusionError":
+        """The same refusal, seen from the module that holds the branch under `name`."""
+        return FusionError(self.reason, self.remedy, f"{name}.{self.branch}" if self.branch else name)

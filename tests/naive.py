@@ -195,3 +195,53 @@ def batch_norm_grad(gy, x, gamma, mean, var, eps, training):
                 dmean, dvar = 1 / m, 2 * (x[j] - mean[c]) / m
                 gx[j] += gy[i] * gamma[c] * (-dmean / std - centered * dvar / (2 * std**3))
     return gx, ggamma, gbeta
+
+
+def affine_conv(x, taps, matrices, bias, stride, slack, outside, transposed=False):
+    """The defining sum of an affine shift-equivariant map of one input (channels, *lengths), any number of axes; matrices are (taps, O, I)."""
+    size = x.shape[1:]
+    axes = list(zip(size, stride, slack, strict=True))
+    out = tuple((n - 1) * s + c if transposed else max(0, (n + c) // s + 1) for n, s, c in axes)
+    y = np.zeros((len(bias), *out), x.dtype)
+    for o, *place in itertools.product(range(len(bias)), *map(range, out)):
+        y[(o, *place)] = bias[o]
+    if transposed:
+        for place in itertools.product(*map(range, size)):
+            for tap, matrix in zip(taps, matrices, strict=True):
+                at = tuple(s * j + t for s, j, t in zip(stride, place, tap, strict=True))
+                if all(0 <= a < n for a, n in zip(at, out, strict=True)):
+                    y[(slice(None), *at)] += matrix @ x[(slice(None), *place)]
+        return y
+    for place in itertools.product(*map(range, out)):
+        for tap, matrix in zip(taps, matrices, strict=True):
+            at = tuple(s * j + t for s, j, t in zip(stride, place, tap, strict=True))
+            inside = all(0 <= a < n for a, n in zip(at, size, strict=True))
+            y[(slice(None), *place)] += matrix @ (x[(slice(None), *at)] if inside else outside)
+    return y
+
+
+def dense_matrix(block, groups):
+    """The full matrix of rows (O, I/groups) that each see the input channels of their own group."""
+    outputs, inputs = block.shape
+    full = np.zeros((outputs, inputs * groups), block.dtype)
+    for o, i in itertools.product(range(outputs), range(inputs)):
+        full[o, o // (outputs // groups) * inputs + i] = block[o, i]
+    return full
+
+
+def scale_shift(x, scale, shift):
+    y = np.zeros(x.shape, x.dtype)
+    for at in itertools.product(*map(range, x.shape)):
+        y[at] = scale[at[1]] * x[at] + shift[at[1]]
+    return y
+
+
+def pad(x, sides, constant):
+    """An NCHW array with constant[channel] around it."""
+    (top, bottom), (left, right) = sides
+    n, c, h, w = x.shape
+    y = np.zeros((n, c, top + h + bottom, left + w + right), x.dtype)
+    for b, i, r, q in itertools.product(*map(range, y.shape)):
+        inside = 0 <= r - top < h and 0 <= q - left < w
+        y[b, i, r, q] = x[b, i, r - top, q - left] if inside else constant[i]
+    return y

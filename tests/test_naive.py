@@ -68,3 +68,20 @@ def test_batch_norm_train():
     assert y[..., 0, 0].tolist() == [[-1, -1], [1, 3]]
     assert mean.tolist() == [3, 7]
     assert var.tolist() == [3.5, 5]
+
+
+def test_affine_conv_by_hand():
+    """y[j] = 10 + 1*x[2j - 1] + 2*x[2j] with 5 beyond the border; the transposed map scatters."""
+    x = np.array([[1.0, 2.0, 3.0]])
+    matrices = [np.array([[1.0]]), np.array([[2.0]])]
+    y = naive.affine_conv(x, ((-1,), (0,)), matrices, np.array([10.0]), (2,), (0,), np.array([5.0]))
+    assert y.tolist() == [[17.0, 18.0]]
+    y = naive.affine_conv(x, ((-1,), (0,)), matrices, np.array([10.0]), (2,), (1,), None, transposed=True)
+    assert y.tolist() == [[12.0, 12.0, 14.0, 13.0, 16.0]]
+
+
+def test_dense_matrix_scale_and_pad_by_hand():
+    assert naive.dense_matrix(np.array([[1.0], [2.0]]), 2).tolist() == [[1, 0], [0, 2]]
+    x = np.array([[[[1.0]], [[2.0]]]])
+    assert naive.scale_shift(x, [2, 3], [1, 1]).ravel().tolist() == [3, 7]
+    assert naive.pad(x, ((0, 1), (0, 0)), [8.0, 9.0]).ravel().tolist() == [1, 8, 2, 9]

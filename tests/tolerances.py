@@ -46,6 +46,15 @@ def fusion_bound(terms, branches, absolute_sum, dtype):
     return relative_bound(2 * (terms + branches + 8), absolute_sum, dtype)
 
 
+def tree_bound(roundings, magnitude, dtype):
+    """A tree of linear layers against one convolution: both are roundings of one sum of products.
+
+    `roundings` counts, on both sides together, those that a term passes at most; `magnitude` is the tree's value with every number replaced by
+    its absolute value. |difference| <= gamma_k*magnitude.
+    """
+    return relative_bound(roundings, magnitude, dtype)
+
+
 def moments_bounds(x):
     """Bounds on the error of float64 means and biased variances of NCHW channels, with n values in each.
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from npreparam import ops
-from npreparam._errors import ArgumentError, ShapeError
+from npreparam import fuse, ops
+from npreparam._errors import FusionError, ShapeError
 from npreparam._shapes import Padding, Size2, Window, as_int, as_pair
+from npreparam.fuse import AffineConv
+from npreparam.fuse.scalars import BATCH_NORM_ROUNDINGS, FLOAT64, Scalars
 from npreparam.nn.init import he_normal
 from npreparam.nn.module import Module
 from npreparam.tape import Tensor
@@ -40,6 +42,34 @@ class Conv2d(Module):
         y = ops.conv2d(x, w, b, *self.geometry)
         return ops.relu(y) if self.relu else y
 
+    @classmethod
+    def holding(cls, w: Any, b: Any, stride: Size2 = 1, padding: Padding = 0, dilation: Size2 = 1, groups: int = 1, relu: bool = False) -> Self:
+        """The layer with these weights and bias (None for none)."""
+        layer = cls.__new__(cls)
+        layer.geometry, layer.relu = (stride, padding, dilation, groups), relu
+        layer.weight, layer.bias = Tensor(w, "weight"), None if b is None else Tensor(b, "bias")
+        return layer
+
+    def as_affine_conv(self, scalars: Scalars = FLOAT64, border: str = "exact") -> AffineConv:
+        """The convolution as a map."""
+        if self.relu:
+            raise FusionError("it has a ReLU", "fuse the linear parts around it, with `npreparam.nn.fuse`")
+        stride, padding, dilation, groups = self.geometry
+        if isinstance(padding, str) and padding != "VALID" and as_pair(stride, "stride", 1) != (1, 1):
+            raise FusionError(f"its padding {padding} depends on the input's size where the stride is not 1", "give the padding in numbers")
+        # of stride 1, any size gives the same padding
+        window = Window.of(self.weight.shape[2:], stride, padding, dilation, groups, size=(1, 1))
+        return fuse.from_conv(scalars.numbers(self.weight.value), _numbers(self.bias, scalars), window.stride, window.padding, window.dilation,
+                              groups)
+
+    def parts(self) -> list[tuple[str, Module]]:
+        """A fused ReLU is a part of its own."""
+        if not self.relu:
+            return [("", self)]
+        linear = copy.copy(self)
+        linear.relu = False
+        return [("", linear), ("", ReLU())]
+
 
 class ConvTranspose2d(Module):
     """A transposed convolution with weights (in, out/groups, kh, kw) and bias."""
@@ -62,6 +92,22 @@ class ConvTranspose2d(Module):
         """The transposed convolution of x."""
         return ops.conv_transpose2d(x, self.use(self.weight, x, training), self.use(self.bias, x, training), *self.geometry)
 
+    @classmethod
+    def holding(cls, w: Any, b: Any, stride: Size2 = 1, padding: Padding = 0, output_padding: Size2 = 0, dilation: Size2 = 1,
+                groups: int = 1) -> Self:
+        """The layer with these weights and bias (None for none)."""
+        layer = cls.__new__(cls)
+        layer.geometry = (stride, padding, output_padding, dilation, groups)
+        layer.weight, layer.bias = Tensor(w, "weight"), None if b is None else Tensor(b, "bias")
+        return layer
+
+    def as_affine_conv(self, scalars: Scalars = FLOAT64, border: str = "exact") -> AffineConv:
+        """The transposed convolution as a map."""
+        stride, padding, output_padding, dilation, groups = self.geometry
+        window = Window.of(self.weight.shape[2:], stride, padding, dilation, groups)
+        return fuse.from_conv_transpose(scalars.numbers(self.weight.value), _numbers(self.bias, scalars), window.stride, window.padding,
+                                        output_padding, window.dilation, groups)
+
 
 class BatchNorm2d(Module):
     """Batch norm over NCHW or (N, C). In training it replaces its running statistics by the new ones, and nothing else."""
@@ -79,6 +125,10 @@ class BatchNorm2d(Module):
             return ops.batch_norm(*arguments, eps=self.eps)
         y, self.running_mean, self.running_var = ops.batch_norm(*arguments, training=True, momentum=self.momentum, eps=self.eps)
         return y
+
+    def as_affine_conv(self, scalars: Scalars = FLOAT64, border: str = "exact") -> AffineConv:
+        """Its running statistics' scale and shift as a map."""
+        return fuse.pointwise(*scalars.batch_norm(self.numbers(), self.weight.size), roundings=BATCH_NORM_ROUNDINGS)
 
     def numbers(self) -> tuple[Any, Any, Any, Any, float]:
         """(gamma, beta, mean, var, eps), as `npreparam.fuse` takes them."""
@@ -98,6 +148,17 @@ class Linear(Module):
         """x @ weight.T + bias."""
         return ops.linear(x, self.use(self.weight, x, training), self.use(self.bias, x, training))
 
+    @classmethod
+    def holding(cls, w: Any, b: Any) -> Self:
+        """The layer with these weights and bias (None for none)."""
+        layer = cls.__new__(cls)
+        layer.weight, layer.bias = Tensor(w, "weight"), None if b is None else Tensor(b, "bias")
+        return layer
+
+    def as_affine_conv(self, scalars: Scalars = FLOAT64, border: str = "exact") -> AffineConv:
+        """The matrix as a map without axes."""
+        return fuse.linear(scalars.numbers(self.weight.value), _numbers(self.bias, scalars))
+
 
 class ReLU(Module):
     """max(0, x)."""
@@ -105,14 +166,6 @@ class ReLU(Module):
     def forward(self, x: Any, training: bool) -> Any:
         """The positive part of x."""
         return ops.relu(x)
-
-
-class Identity(Module):
-    """x itself."""
-
-    def forward(self, x: Any, training: bool) -> Any:
-        """x itself."""
-        return x
 
 
 class GlobalAvgPool(Module):
@@ -131,41 +184,5 @@ class Flatten(Module):
         return ops.reshape(x, (x.shape[0], math.prod(x.shape[1:])))
 
 
-class Sequential(Module):
-    """Modules one after the other, named 0, 1, 2 ..."""
-
-    def __init__(self, *modules: Module) -> None:
-        _adopt(self, modules)
-
-    def __iter__(self) -> Any:
-        return (child for _, child in self.children())
-
-    def forward(self, x: Any, training: bool) -> Any:
-        """The last module's output."""
-        for module in self:
-            x = module(x, training)
-        return x
-
-
-class Sum(Module):
-    """Parallel branches added up, named 0, 1, 2 ..."""
-
-    def __init__(self, *branches: Module) -> None:
-        if not branches:
-            raise ArgumentError("`branches` (=()) must hold at least one module")
-        _adopt(self, branches)
-
-    def forward(self, x: Any, training: bool) -> Any:
-        """The sum of all branches' outputs."""
-        outputs = [branch(x, training) for _, branch in self.children()]
-        total = outputs[0]
-        for output in outputs[1:]:
-            total = ops.add(total, output)
-        return total
-
-
-def _adopt(owner: Module, modules: Sequence[Module]) -> None:
-    for i, module in enumerate(modules):
-        if not isinstance(module, Module):
-            raise ArgumentError(f"number {i} (a {type(module).__name__}) must be a Module")
-        setattr(owner, str(i), module)
+def _numbers(parameter: Tensor | None, scalars: Scalars) -> Any:
+    return None if parameter is None else scalars.numbers(parameter.value)

@@ -9,7 +9,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from npreparam._errors import ArgumentError, StateError
+from npreparam._errors import ArgumentError, FusionError, StateError
+from npreparam.fuse import AffineConv
+from npreparam.fuse.scalars import FLOAT64, Scalars
 from npreparam.tape import Tensor
 
 Array = NDArray[Any]
@@ -42,6 +44,19 @@ class Module:
     def use(self, parameter: Tensor | None, x: Any, training: bool) -> Any:
         """A parameter as it enters a computation on x: recorded while training or where x is, a plain array otherwise."""
         return parameter if parameter is None or training or isinstance(x, Tensor) else parameter.value
+
+    def as_affine_conv(self, scalars: Scalars = FLOAT64, border: str = "exact") -> AffineConv:
+        """This module in evaluation mode as an affine shift-equivariant map over numbers of a kind, which is what `fuse` folds.
+
+        With `border` "interior", outputs whose windows reach beyond the border of an image between two maps may be wrong.
+
+        Raises FusionError where it is none: names the branch, the reason, and what would make it exact.
+        """
+        raise FusionError(f"{type(self).__name__} is not linear", "fuse the linear parts around it, with `npreparam.nn.fuse`")
+
+    def parts(self) -> list[tuple[str, Module]]:
+        """The modules, with their names, that one after the other are this one."""
+        return [("", self)]
 
     def children(self) -> Iterator[tuple[str, Module]]:
         """Submodules with their names."""

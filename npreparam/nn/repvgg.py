@@ -8,25 +8,22 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from npreparam import ops
-from npreparam._shapes import as_int
-from npreparam.fuse import branch_kernels, fuse_repvgg
-from npreparam.nn.layers import BatchNorm2d, Conv2d
+from npreparam._shapes import Padding, Size2, as_int
+from npreparam.fuse import branch_kernels
+from npreparam.nn.containers import Sequential, Sum
+from npreparam.nn.fusion import as_layer
+from npreparam.nn.layers import BatchNorm2d, Conv2d, ReLU
 from npreparam.nn.module import Module
-from npreparam.tape import Tensor
 
 
-class ConvBN(Module):
+class ConvBN(Sequential):
     """A convolution without bias and its batch norm, under the names `conv` and `bn`."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, *, stride: int, padding: int, groups: int,
-                 rng: np.random.Generator, dtype: DTypeLike) -> None:
-        self.conv = Conv2d(in_channels, out_channels, kernel, stride=stride, padding=padding, groups=groups, bias=False, rng=rng,
-                           dtype=dtype)
-        self.bn = BatchNorm2d(out_channels, dtype=dtype)
-
-    def forward(self, x: Any, training: bool) -> Any:
-        """The normalized convolution of x."""
-        return self.bn(self.conv(x, training), training)
+    def __init__(self, in_channels: int, out_channels: int, kernel: Size2, *, stride: Size2 = 1, padding: Padding = 0, dilation: Size2 = 1,
+                 groups: int = 1, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> None:
+        super().__init__(conv=Conv2d(in_channels, out_channels, kernel, stride=stride, padding=padding, dilation=dilation, groups=groups,
+                                     bias=False, rng=rng, dtype=dtype),
+                         bn=BatchNorm2d(out_channels, dtype=dtype))
 
 
 class RepVGGBlock(Module):
@@ -81,11 +78,15 @@ class RepVGGBlock(Module):
                 bias += np.abs(beta) + np.abs(mean * (gamma / np.sqrt(var.astype(np.float64) + eps)))
         return kernel, bias
 
+    def _linear(self) -> Sum:
+        return Sum(**dict(self.children()))
+
+    def parts(self) -> list[tuple[str, Module]]:
+        """The sum of the branches, and the ReLU."""
+        return [("", self._linear()), ("relu", ReLU())]
+
     def fuse(self) -> Conv2d:
-        """The one 3x3 convolution, with ReLU, that equals this block in evaluation mode."""
-        w, b = fuse_repvgg(*self._branches())
-        outputs, inputs = w.shape[:2]
-        conv = Conv2d(inputs * self.groups, outputs, 3, stride=self.stride, padding=1, groups=self.groups, relu=True,
-                      rng=np.random.default_rng(0), dtype=w.dtype)  # its first weights are replaced at once
-        conv.weight, conv.bias = Tensor(w, "weight"), Tensor(b, "bias")
-        return conv
+        """The one 3x3 convolution, with ReLU, that equals this block in evaluation mode: what `npreparam.nn.fuse` makes of it."""
+        conv = as_layer(self._linear().as_affine_conv(), self.rbr_dense.conv.weight.dtype, kernel=(3, 3))
+        conv.relu = True  # type: ignore[attr-defined]
+        return conv  # type: ignore[return-value]

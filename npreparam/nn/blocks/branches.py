@@ -1,0 +1,152 @@
+"""Blocks that add up parallel branches, most of them with batch norm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from npreparam._errors import ArgumentError
+from npreparam.nn.blocks.excite import SqueezeExcite
+from npreparam.nn.channels import AvgPool2d, BatchNormPad2d, ScalarAffine, Scale, Times
+from npreparam.nn.containers import Identity, Sequential, Sum
+from npreparam.nn.layers import BatchNorm2d, Conv2d, ReLU
+from npreparam.nn.module import Module
+from npreparam.nn.repvgg import ConvBN
+
+
+def _odd(kernel: int) -> int:
+    """Padding that keeps the size."""
+    if kernel % 2 == 0:
+        raise ArgumentError(f"`kernel` (={kernel}) must be odd, so that all branches have one centre")
+    return kernel // 2
+
+
+def _skip(in_channels: int, out_channels: int, stride: int, dtype: Any) -> dict[str, Module]:
+    """A batch norm branch, where input and output have the same shape."""
+    return {"skip": BatchNorm2d(out_channels, dtype=dtype)} if in_channels == out_channels and stride == 1 else {}
+
+
+def repvgg_block(in_channels: int, out_channels: int, *, stride: int = 1, groups: int = 1, squeeze: bool = False, rng: np.random.Generator,
+                 dtype: Any = np.float32) -> Sequential:
+    """relu(se(bn(conv3x3 x) + bn(conv1x1 x) + bn(x))); `RepVGGBlock` is the same under the names of the authors' checkpoints.
+
+    Source: Ding et al., arXiv 2101.03697, section 3.
+    """
+    return mobileone_block(in_channels, out_channels, branches=1, stride=stride, groups=groups, squeeze=squeeze, rng=rng, dtype=dtype)
+
+
+def mobileone_block(in_channels: int, out_channels: int, kernel: int = 3, *, branches: int = 4, stride: int = 1, groups: int = 1,
+                    squeeze: bool = False, rng: np.random.Generator, dtype: Any = np.float32) -> Sequential:
+    """relu(se(several bn(conv kxk x) + bn(conv1x1 x) + bn(x))): the 1x1 branch where k > 1, bn(x) where the shape stays.
+
+    Source: Vasu et al., MobileOne, arXiv 2206.04040, section 3.2.
+    """
+    own: dict[str, Any] = {"stride": stride, "groups": groups, "rng": rng, "dtype": dtype}
+    parts: dict[str, Module] = {f"conv{i}": ConvBN(in_channels, out_channels, kernel, padding=_odd(kernel), **own) for i in range(branches)}
+    if kernel > 1:
+        parts["scale"] = ConvBN(in_channels, out_channels, 1, **own)
+    gate = [SqueezeExcite(out_channels, rng=rng, dtype=dtype)] if squeeze else []
+    return Sequential(Sum(**parts, **_skip(in_channels, out_channels, stride, dtype)), *gate, ReLU())
+
+
+def acblock(in_channels: int, out_channels: int, kernel: int = 3, *, stride: int = 1, groups: int = 1, rng: np.random.Generator,
+            dtype: Any = np.float32) -> Sum:
+    """bn(conv kxk x) + bn(conv kx1 x) + bn(conv 1xk x).
+
+    Source: Ding et al., ACNet, arXiv 1908.03930, section 3.
+    """
+    own: dict[str, Any] = {"stride": stride, "groups": groups, "rng": rng, "dtype": dtype}
+    p = _odd(kernel)
+    return Sum(square=ConvBN(in_channels, out_channels, kernel, padding=p, **own),
+               ver=ConvBN(in_channels, out_channels, (kernel, 1), padding=(p, 0), **own),
+               hor=ConvBN(in_channels, out_channels, (1, kernel), padding=(0, p), **own))
+
+
+def diverse_branch_block(in_channels: int, out_channels: int, kernel: int = 3, *, stride: int = 1, groups: int = 1,
+                         rng: np.random.Generator, dtype: Any = np.float32) -> Sum:
+    """bn(conv kxk) + bn(conv1x1) + bn(conv kxk(pad bn(conv1x1 + x))) + bn(average kxk(pad bn(conv1x1))), padded by what bn makes of 0.
+
+    Source: Ding et al., Diverse Branch Block, arXiv 2103.13425, section 3.3.
+    """
+    p, own = _odd(kernel), {"rng": rng, "dtype": dtype, "groups": groups}
+    plain: dict[str, Any] = {"bias": False, **own}
+    return Sum(
+        origin=ConvBN(in_channels, out_channels, kernel, stride=stride, padding=p, **own),
+        pointwise=ConvBN(in_channels, out_channels, 1, stride=stride, **own),
+        pointwise_kxk=Sequential(
+            conv1=Sum(identity=Identity(), conv=Conv2d(in_channels, in_channels, 1, **plain)),
+            bn1=BatchNormPad2d(in_channels, p, dtype=dtype),
+            conv2=Conv2d(in_channels, out_channels, kernel, stride=stride, **plain), bn2=BatchNorm2d(out_channels, dtype=dtype)),
+        average=Sequential(
+            conv=Conv2d(in_channels, out_channels, 1, **plain), bn=BatchNormPad2d(out_channels, p, dtype=dtype),
+            pool=AvgPool2d(out_channels, kernel, stride=stride), avgbn=BatchNorm2d(out_channels, dtype=dtype)))
+
+
+def qarepvgg_block(in_channels: int, out_channels: int, *, stride: int = 1, groups: int = 1, rng: np.random.Generator,
+                   dtype: Any = np.float32) -> Sequential:
+    """relu(bn(bn(conv3x3 x) + conv1x1 x + x)), the last where the shape stays.
+
+    Source: Chu et al., QARepVGG, arXiv 2212.01593, section 4 (the final variant).
+    """
+    own: dict[str, Any] = {"stride": stride, "groups": groups, "rng": rng, "dtype": dtype}
+    same = {"identity": Identity()} if in_channels == out_channels and stride == 1 else {}
+    return Sequential(Sum(rbr_dense=ConvBN(in_channels, out_channels, 3, padding=1, **own),
+                          rbr_1x1=Conv2d(in_channels, out_channels, 1, bias=False, **own), **same),
+                      BatchNorm2d(out_channels, dtype=dtype), ReLU())
+
+
+def linear_add_block(in_channels: int, out_channels: int, *, stride: int = 1, groups: int = 1, rng: np.random.Generator,
+                     dtype: Any = np.float32) -> Sequential:
+    """relu(bn(s3*conv3x3 x + s1*conv1x1 x + s0*x)) with trained scales, as RepOptimizers search their constants; the last where the shape stays.
+
+    Source: Ding et al., Re-parameterizing your optimizers rather than architectures, arXiv 2205.15242, section 3.
+    """
+    own: dict[str, Any] = {"stride": stride, "groups": groups, "bias": False, "rng": rng, "dtype": dtype}
+    same = {"scale_identity": Scale(out_channels, dtype=dtype)} if in_channels == out_channels and stride == 1 else {}
+    return Sequential(
+        Sum(dense=Sequential(conv=Conv2d(in_channels, out_channels, 3, padding=1, **own), scale=Scale(out_channels, dtype=dtype)),
+            pointwise=Sequential(conv=Conv2d(in_channels, out_channels, 1, **own), scale=Scale(out_channels, dtype=dtype)), **same),
+        BatchNorm2d(out_channels, dtype=dtype), ReLU())
+
+
+def repghost_module(channels: int, *, rng: np.random.Generator, dtype: Any = np.float32) -> Sequential:
+    """relu(bn(depthwise 3x3 x) + bn(x)): the cheap operation of a RepGhost module.
+
+    Source: Chen et al., RepGhost, arXiv 2211.06088, section 3.
+    """
+    return Sequential(Sum(cheap=ConvBN(channels, channels, 3, padding=1, groups=channels, rng=rng, dtype=dtype),
+                          fusion=BatchNorm2d(channels, dtype=dtype)), ReLU())
+
+
+def repvit_dw(channels: int, *, rng: np.random.Generator, dtype: Any = np.float32) -> Sequential:
+    """bn(bn(depthwise 3x3 x) + depthwise 1x1 x + x).
+
+    Source: Wang et al., RepViT, arXiv 2307.09283, section 3.
+    """
+    return Sequential(Sum(conv=ConvBN(channels, channels, 3, padding=1, groups=channels, rng=rng, dtype=dtype),
+                          conv1=Conv2d(channels, channels, 1, groups=channels, rng=rng, dtype=dtype), identity=Identity()),
+                      BatchNorm2d(channels, dtype=dtype))
+
+
+def rep_mixer(channels: int, kernel: int = 3, *, layer_scale: float = 1e-5, rng: np.random.Generator, dtype: Any = np.float32) -> Sum:
+    """x + scale * (mixer(x) - bn(x)), the mixer a depthwise MobileOne block without ReLU.
+
+    Source: Vasu et al., FastViT, arXiv 2303.14189, section 3.2.
+    """
+    own: dict[str, Any] = {"groups": channels, "rng": rng, "dtype": dtype}
+    mixer = Sum(rbr_conv=ConvBN(channels, channels, kernel, padding=_odd(kernel), **own), rbr_scale=ConvBN(channels, channels, 1, **own),
+                rbr_skip=BatchNorm2d(channels, dtype=dtype))
+    norm = Sequential(rbr_skip=BatchNorm2d(channels, dtype=dtype), minus=Times(channels, -1.0))
+    return Sum(identity=Identity(),
+               mixed=Sequential(Sum(mixer=mixer, norm=norm), layer_scale=Scale(channels, value=layer_scale, dtype=dtype)))
+
+
+def lcnet_rep_layer(in_channels: int, out_channels: int, kernel: int = 3, *, branches: int = 4, stride: int = 1, groups: int = 1,
+                    rng: np.random.Generator, dtype: Any = np.float32) -> Sequential:
+    """a*(several bn(conv kxk x) + bn(conv1x1 x) + bn(x)) + c with one trained a and c.
+
+    Source: PaddleOCR's PP-LCNetV3, LearnableRepLayer (no paper).
+    """
+    block = mobileone_block(in_channels, out_channels, kernel, branches=branches, stride=stride, groups=groups, rng=rng, dtype=dtype)
+    return Sequential(next(iter(block)), lab=ScalarAffine(out_channels, dtype=dtype))

@@ -1,0 +1,152 @@
+"""Every block: its fusion is an identity in rational arithmetic, and a rounding of it in float; forward, gradients, names."""
+
+import numpy as np
+import pytest
+
+from npreparam import ArgumentError, ShapeError, fuse, nn
+from npreparam.fuse.scalars import EXACT
+from npreparam.nn import blocks
+from npreparam.tape import check_grads
+from tests.fuse.maps import evaluate as evaluate_map
+from tests.nn import trees
+from tests.tolerances import assert_within, tree_bound
+
+BLOCKS = {
+    "ConvBN": (lambda **own: nn.ConvBN(2, 4, 3, padding=1, stride=2, groups=2, **own), 2),
+    "repvgg": (lambda **own: blocks.repvgg_block(4, 4, groups=2, **own), 4),
+    "repvgg stride 2": (lambda **own: blocks.repvgg_block(2, 4, stride=2, **own), 2),
+    "acblock": (lambda **own: blocks.acblock(2, 3, 3, **own), 2),
+    "acblock 5 stride 2": (lambda **own: blocks.acblock(2, 2, 5, stride=2, **own), 2),
+    "dbb": (lambda **own: blocks.diverse_branch_block(2, 3, **own), 2),
+    "dbb groups stride 2": (lambda **own: blocks.diverse_branch_block(4, 4, stride=2, groups=2, **own), 4),
+    "mobileone": (lambda **own: blocks.mobileone_block(2, 2, branches=3, **own), 2),
+    "mobileone depthwise": (lambda **own: blocks.mobileone_block(3, 3, groups=3, branches=2, stride=2, **own), 3),
+    "mobileone pointwise": (lambda **own: blocks.mobileone_block(2, 3, 1, branches=2, **own), 2),
+    "qarepvgg": (lambda **own: blocks.qarepvgg_block(2, 2, **own), 2),
+    "linear add": (lambda **own: blocks.linear_add_block(2, 2, **own), 2),
+    "repghost": (lambda **own: blocks.repghost_module(3, **own), 3),
+    "repvit": (lambda **own: blocks.repvit_dw(3, **own), 3),
+    "rep mixer": (lambda **own: blocks.rep_mixer(3, **own), 3),
+    "lcnet": (lambda **own: blocks.lcnet_rep_layer(2, 2, branches=2, **own), 2),
+    "replknet": (lambda **own: blocks.large_kernel_block(2, 7, 3, **own), 2),
+    "unireplknet 5": (lambda **own: blocks.dilated_reparam_block(2, 5, **own), 2),
+    "unireplknet 9": (lambda **own: blocks.dilated_reparam_block(1, 9, **own), 1),
+    "ecb": (lambda **own: blocks.ecb(2, 2, **own), 2),
+    "edbb": (lambda **own: blocks.ecb(2, 3, pointwise=True, **own), 2),
+    "conv3xc": (lambda **own: blocks.conv3xc(2, 2, **own), 2),
+    "conv3xc stride 2": (lambda **own: blocks.conv3xc(2, 3, stride=2, **own), 2),
+    "rrrb": (lambda **own: blocks.rrrb(2, **own), 2),
+    "tdesr": (lambda **own: blocks.separable(2, 3, **own), 2),
+    "bsconv": (lambda **own: blocks.bsconv(2, 3, **own), 2),
+    "syenet": (lambda **own: blocks.conv_rep(2, 2, **own), 2),
+    "etds": (lambda **own: blocks.etds_layer(2, 1, **own), 3),
+    "fsmn": (lambda **own: blocks.fsmn(2, 4, **own), 2),
+    "fean": (lambda **own: blocks.shuffled_residual(4, **own), 4),
+    "orepa": (lambda **own: blocks.orepa(2, 4, groups=2, stride=2, **own), 2),
+}
+
+
+def make(name, seed=0, dtype=np.float64, rational=True):
+    function, channels = BLOCKS[name]
+    rng = np.random.default_rng(seed)
+    return trees.randomize(function(rng=rng, dtype=dtype), rng, rational), channels
+
+
+def integers(channels, seed=0, size=(5, 6)):
+    return np.random.default_rng(seed).integers(-3, 4, (1, channels, *size)).astype(np.float64)
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_fusion_is_an_identity(name):
+    """With rational roots: the exact map of the tree, as a convolution, is the tree evaluated layer after layer. Nothing is rounded."""
+    block, channels = make(name)
+    linear, _ = trees.linear_part(block)
+    x = trees.fractions(integers(channels))
+    conv = linear.as_affine_conv(EXACT)
+    w, b, stride, padding, _, groups = fuse.to_conv2d(conv)
+    expected = trees.evaluate(linear, x)
+    y = trees.naive.conv2d(x, w, b, stride, padding, (1, 1), groups)
+    assert (y == expected).all()
+    assert (evaluate_map(conv, x) == expected).all()
+    w[0, 0, w.shape[2] // 2, w.shape[3] // 2] += 1  # a planted fault
+    assert not (trees.naive.conv2d(x, w, b, stride, padding, (1, 1), groups) == expected).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", BLOCKS)
+def test_fused_block_is_one_layer_within_the_bound(name, dtype):
+    """The block, the fused layer, and both against each other, with statistics of all kinds."""
+    block, channels = make(name, 1, dtype, rational=False)
+    before = block.state_dict()
+    fused = nn.fuse(block)
+    assert isinstance(fused, nn.Conv2d)
+    linear, rectified = trees.linear_part(block)
+    assert fused.relu == rectified
+    x = integers(channels, 2, (6, 7)).astype(dtype)
+    magnitude = trees.evaluate(linear, np.abs(x).astype(np.float64), trees.Magnitude)
+    exact_roundings = linear.as_affine_conv().roundings
+    bound = tree_bound(trees.roundings(linear) + trees.roundings(fused) + exact_roundings + 1, magnitude, dtype)
+    assert_within(fused(x), block(x), bound)
+    for key, values in block.state_dict().items():
+        assert (values == before[key]).all()
+    fused.update({"weight": fused.weight.value * dtype(1.01)})
+    with pytest.raises(AssertionError, match="permitted error"):
+        assert_within(fused(x), block(x), bound)
+
+
+def attribute_setter(block, path):
+    owner, *rest = block, *path.split(".")
+    for part in rest[:-1]:
+        owner = getattr(owner, part)
+    return owner, rest[-1]
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("name", ["acblock", "dbb", "qarepvgg", "linear add", "rep mixer", "lcnet", "ecb", "conv3xc", "rrrb", "syenet", "etds",
+                                  "fean", "orepa", "unireplknet 5"])
+def test_gradients(name, training):
+    """Those of every parameter; in training BatchNormPad2d holds its running statistics constant, so its block is checked in evaluation."""
+    if training and name == "dbb":
+        return
+    block, channels = make(name, 3)
+    x = np.random.default_rng(4).standard_normal((2, channels, 3, 4))
+    places = [attribute_setter(block, path) for path in block.parameters()]
+
+    def forward(given, *values):
+        for (owner, last), parameter in zip(places, values, strict=True):
+            setattr(owner, last, parameter)
+        return block(given, training)
+
+    check_grads(forward, [x, *(p.value for p in block.parameters().values())])
+
+
+def test_squeeze_and_excitation_stays_between():
+    rng = np.random.default_rng(0)
+    block = trees.randomize(blocks.repvgg_block(4, 4, squeeze=True, rng=rng, dtype=np.float64), rng)
+    fused = nn.fuse(block)
+    assert [type(part).__name__ for part in fused] == ["Conv2d", "SqueezeExcite", "ReLU"]
+    x = integers(4)
+    first, gate, _ = block
+    bound = tree_bound(trees.roundings(first) * 4, trees.evaluate(first, np.abs(x), trees.Magnitude), np.float64)
+    assert_within(next(iter(fused))(x), first(x), bound)
+    up = gate(first(x))
+    assert (np.maximum(up, 0) == block(x)).all()
+    assert fused(x).shape == block(x).shape
+    check_grads(lambda given: block(given), [x + 0.25])
+
+
+def test_names_are_those_of_the_authors_where_the_layout_allows():
+    block = blocks.qarepvgg_block(2, 2, rng=np.random.default_rng(0))
+    assert "0.rbr_dense.conv.weight" in block.state_dict()
+    assert "lkb_origin.conv.weight" in blocks.large_kernel_block(2, 7, 3, rng=np.random.default_rng(0)).state_dict()
+
+
+@pytest.mark.parametrize(("call", "kind", "message"), [
+    (lambda rng: blocks.acblock(2, 2, 4, rng=rng), ArgumentError, r"`kernel` \(=4\) must be odd, so that all branches have one centre"),
+    (lambda rng: blocks.large_kernel_block(2, 6, 3, rng=rng), ArgumentError, r"`kernel` \(=6\) and `small` \(=3\) must be odd"),
+    (lambda rng: blocks.dilated_reparam_block(2, 6, rng=rng), ArgumentError, r"`kernel` \(=6\) must be one of \[5, 7, 9, 11, 13, 15, 17\]"),
+    (lambda rng: blocks.orepa(3, 2, groups=2, rng=rng), ShapeError, r"`in_channels` \(=3\) and `out_channels` \(=2\) must be divisible"),
+])
+def test_bad_arguments(call, kind, message):
+    with pytest.raises(kind, match=message):
+        call(np.random.default_rng(0))
