@@ -98,7 +98,7 @@ def _mapping(arguments: Arguments) -> dict[Any, Any]:
 
 def set_item(target: dict[Any, Any], key: Any, value: Any) -> None:
     """target[key] = value for keys whose hashing is harmless, each at most once."""
-    flat = (str, bytes, int, float, bool, type(None), Named, Placeholder)
+    flat = (str, bytes, int, float, bool, type(None), Named, Placeholder, StridedTensor)  # the records hash by identity
     if not isinstance(key, flat) and not (isinstance(key, tuple) and all(isinstance(part, flat) for part in key)):
         raise FormatError(f"a mapping has a {type(key).__name__} as a key")
     if key in target:

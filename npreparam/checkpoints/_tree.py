@@ -119,8 +119,8 @@ class _Walker:
     @staticmethod
     def _items(value: Any) -> Iterator[tuple[str, Any]]:
         if isinstance(value, dict):
-            for key, item in value.items():
-                yield _component(key), item
+            for i, (key, item) in enumerate(value.items()):
+                yield _component(key, i), item
         elif isinstance(value, (list, tuple)):
             for i, item in enumerate(value):
                 yield str(i), item
@@ -139,8 +139,10 @@ class _Walker:
                     self.visit(item, (*path, key))
 
 
-def _component(key: Any) -> str:
-    """A mapping's key as a part of a dotted name."""
+def _component(key: Any, i: int) -> str:
+    """The i-th key of a mapping as a part of a dotted name; an object has no name but its place."""
     if isinstance(key, bytes):
         return key.decode("utf-8", "replace")
-    return key.name if isinstance(key, (Named, Placeholder)) else str(key)
+    if isinstance(key, (Placeholder, StridedTensor)):
+        return f"#{i}"
+    return key.name if isinstance(key, Named) else str(key)
