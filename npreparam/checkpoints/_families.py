@@ -56,7 +56,8 @@ groups = "depthwise"
 [[pattern]]
 family = "fastvit"
 expression = '''sum(identity(), seq(sum(conv_bn(mixer.conv_kxk.{i}.conv, mixer.conv_kxk.{i}.bn)+,
-    conv_bn(mixer.conv_scale.conv, mixer.conv_scale.bn)?, bn(mixer.identity)?, seq(bn(norm.identity), scale(number=-1))), scale(layer_scale.gamma)))'''
+    conv_bn(mixer.conv_scale.conv, mixer.conv_scale.bn)?, bn(mixer.identity)?,
+    seq(bn(norm.identity), scale(number=-1))), scale(layer_scale.gamma)))'''
 fused = "reparam_conv"
 eps = 1e-5
 groups = "depthwise"
@@ -195,8 +196,8 @@ refuse_anywhere = { getWeight = "the branches' weights are computed from the inp
 
 [[pattern]]  # huai-chang/RVSR, RepConv
 family = "rvsr"
-expression = '''sum(seq(pad(1), conv(expand_conv), sum(conv(fea_conv, pad=0), pad(-1)), conv(reduce_conv)),
-    seq(pad(1), conv(expand1_conv), sum(conv(fea1_conv, pad=0), pad(-1)), conv(reduce1_conv)), conv(res_conv3x3), conv(res_conv1x1), identity())'''
+expression = '''sum(seq(pad(1), conv(expand_conv), conv(fea_conv, pad=0), conv(reduce_conv)),
+    seq(pad(1), conv(expand1_conv), conv(fea1_conv, pad=0), conv(reduce1_conv)), conv(res_conv3x3), conv(res_conv1x1), identity())'''
 fused = "rep_conv"
 stride = 1
 groups = 1

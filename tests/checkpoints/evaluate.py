@@ -23,7 +23,7 @@ def evaluate(expression, tensors, x, eps=1e-5):
         case e.Identity():
             return x
         case e.Pad():
-            (h, w), (height, width) = expression.amount, x.shape[2:]
+            h, w = expression.amount
             x = np.pad(x, ((0, 0), (0, 0), (max(h, 0),) * 2, (max(w, 0),) * 2))
             return x[:, :, max(-h, 0) : x.shape[2] - max(-h, 0), max(-w, 0) : x.shape[3] - max(-w, 0)]
         case e.Scale():
@@ -36,8 +36,8 @@ def evaluate(expression, tensors, x, eps=1e-5):
             shift = tensor(expression.bias) if expression.bias else 0
             return per_channel(scale) * (x - per_channel(tensor(expression.mean))) + per_channel(np.broadcast_to(shift, scale.shape))
         case e.AvgPool():
-            channels = x.shape[1]
-            return correlate(x, np.full((channels, 1, *expression.kernel), 1 / np.prod(expression.kernel)), (0, 0), expression.stride or 1, 1, channels)
+            mean = np.full((x.shape[1], 1, *expression.kernel), 1 / np.prod(expression.kernel))
+            return correlate(x, mean, (0, 0), expression.stride or 1, 1, x.shape[1])
         case e.Conv():
             kernel = tensor(expression.weight)
             kernel = kernel.reshape(*kernel.shape, 1, 1) if kernel.ndim == 2 else kernel
