@@ -156,6 +156,7 @@ CALLS: dict[str, Rule] = {
     "torch._utils._rebuild_parameter_with_state": (4, 4, lambda arguments: arguments[0]),
     "torch.nn.parameter.Parameter": (1, 2, lambda arguments: arguments[0]),
     "torch.Size": (1, 1, _tuple),
+    "builtins.bytes": (0, 0, lambda arguments: b""),  # protocol 2's empty bytes
     "builtins.dict": (0, 1, _mapping),
     "collections.OrderedDict": (0, 1, _mapping),
     "collections.defaultdict": (0, 2, _mapping),
