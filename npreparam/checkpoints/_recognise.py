@@ -213,15 +213,14 @@ class _Search:
         rest = [name for name in self.shapes if name not in self.claimed]
         branches = {part for p in patterns for path in p.term.paths() for part in path.split(".") if "_" in part and part != "layer_scale"}
         regex = re.compile("|".join(PLACEHOLDER.sub(r"\\d+", part) for part in sorted(branches)) or r"(?!)")
-        fused = {last for p in patterns if "_" in (last := p.fused.rpartition(".")[2])} - branches
-        left, already = {}, []
-        for name in rest:
-            components = name.split(".")
-            if len(components) > 1 and components[-2] in fused:
-                already.append(name)
-            elif any(regex.fullmatch(component) for component in components):
-                left[name] = next((why for prefix, why in self.reasons.items() if prefix and name.startswith(prefix)),
-                                  self.reasons.get("", "is named like a branch, but there is no complete block around it"))
+        fused = {last for p in patterns if "_" in (last := p.fused.rpartition(".")[2])}
+        finished = {name for name in rest if name.count(".") > 0 and name.split(".")[-2] in fused}
+        suspicious = [name for name in rest if name not in finished and any(map(regex.fullmatch, name.split(".")))]
+        half = {name[:at] for name in suspicious for at in range(len(name)) if name[at] == "."}  # modules with branches that are in no block
+        already = [name for name in rest if name in finished and name.rpartition(".")[0].rpartition(".")[0] not in half]
+        left = {name: next((why for prefix, why in self.reasons.items() if prefix and name.startswith(prefix)),
+                           self.reasons.get("", "is named like a branch, but there is no complete block around it"))
+                for name in rest if name in suspicious or (name in finished and name not in already)}
         passed = tuple(name for name in rest if name not in left)
         blocks = _shared(self.blocks, checkpoint) if isinstance(checkpoint, Checkpoint) else self.blocks
         return Recognition(tuple(blocks), passed, left, tuple(already))

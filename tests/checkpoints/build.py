@@ -81,7 +81,10 @@ def legacy(body=GOOD, keys=("0",), storages=(NUMBERS,)):
     return head + b"".join(struct.pack("<q", len(data)) + data.tobytes() for data in storages)
 
 
-def safetensors(header=None, data=NUMBERS.tobytes()):
+DATA = NUMBERS.tobytes()
+
+
+def safetensors(header=None, data=DATA):
     """A file from its header, a dict or raw bytes."""
     if header is None:
         header = {"__metadata__": {"epoch": "3"}, "w": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}}

