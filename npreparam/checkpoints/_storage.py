@@ -88,7 +88,7 @@ class StridedTensor:
             return _empty(self.shape, flat.dtype)
         # an axis of length 1 may come with any stride, and a large one would overflow in bytes
         steps = [step * flat.itemsize if n > 1 else flat.itemsize for n, step in zip(self.shape, self.strides, strict=True)]
-        view = np.lib.stride_tricks.as_strided(flat[self.offset:], self.shape, steps, writeable=False)
+        view: Array = np.ndarray(self.shape, flat.dtype, flat.view(np.uint8).data, self.offset * flat.itemsize, steps)
         view = np.conj(view) if self.conjugate else view
         return np.negative(view) if self.negate else view
 
