@@ -52,7 +52,7 @@ def load(path: str | os.PathLike[str], entry: str | None = None) -> Checkpoint:
 
 def _read(content: memoryview, suffix: str, entry: str | None) -> Checkpoint:
     start = bytes(content[:16])
-    if start.startswith(b"PK\3\4"):
+    if start.startswith((b"PK\3\4", b"PK\5\6")):
         archive = Archive(content)
         if any(name.endswith("data.pkl") for name in archive.members):
             return _torch.read_zip(archive, entry)

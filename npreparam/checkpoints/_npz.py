@@ -17,7 +17,7 @@ import numpy as np
 
 from npreparam._errors import ArgumentError, DTypeError, FormatError
 from npreparam.checkpoints._checkpoint import Checkpoint, PassedOver
-from npreparam.checkpoints._dtypes import Array, vector
+from npreparam.checkpoints._dtypes import SMALL_FLOATS, Array, vector
 from npreparam.checkpoints._storage import MAX_AXES, is_count
 from npreparam.checkpoints._zip import Archive
 
@@ -85,7 +85,7 @@ def _metadata(data: memoryview) -> dict[str, Any]:
 def write(file: BinaryIO, tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
     """One uncompressed member per array."""
     for name, array in tensors.items():
-        if array.dtype.kind not in "biufc":
+        if array.dtype.kind not in "biufc" or array.dtype.name in SMALL_FLOATS:
             raise DTypeError(f"tensor {name!r} has dtype {array.dtype}, which .npy cannot tell from raw bytes; save it as .safetensors")
         if name == METADATA or name.startswith("/") or "\\" in name or ":" in name.split("/")[0] or ".." in name.split("/") or "\0" in name:
             raise ArgumentError(f"`tensors` has the name {name!r}, which cannot be a member of an archive; rename that tensor")
