@@ -17,7 +17,7 @@ from npreparam._errors import FormatError
 from npreparam.checkpoints._dtypes import Array, dtype_of, vector
 from npreparam.checkpoints._storage import DTYPES, STORAGES, StridedTensor, is_count
 
-NUMPY_CODE = re.compile(r"\?|[bBhHiIlLqQefdFD]|[biufc][1248]|c16|f8|b1")
+NUMPY_CODE = re.compile(r"\?|b1|[bBhHiIqQefdFD]|[iu][1248]|f[248]|c8|c16")
 Arguments = tuple[Any, ...]
 
 

@@ -104,10 +104,22 @@ def numpy_pickle():
     return pickle.dumps({"w": NUMBERS.reshape(2, 3), "n": np.float64(2), "epoch": 3}, protocol=4)
 
 
+def onnx_model():
+    """An ONNX graph with two initializers; None without the onnx package."""
+    try:
+        import onnx
+    except ImportError:
+        return None
+    tensors = [onnx.numpy_helper.from_array(NUMBERS.reshape(2, 3), "w"), onnx.helper.make_tensor("b", onnx.TensorProto.FLOAT, [2], [1.0, 2.0])]
+    return onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [], tensors)).SerializeToString()
+
+
 def seeds():
     """One good small file for each reader, by file name."""
-    return {"zip.pth": archive(), "legacy.pth": legacy(), "st.safetensors": safetensors(), "stored.npz": zipped({"w.npy": npy(NUMBERS)}),
-            "deflated.npz": zipped({"w.npy": npy(NUMBERS), "b.npy": npy(np.zeros(99))}, zipfile.ZIP_DEFLATED), "paddle.pdparams": numpy_pickle()}
+    model = onnx_model()
+    files = {} if model is None else {"g.onnx": model}
+    return files | {"zip.pth": archive(), "legacy.pth": legacy(), "st.safetensors": safetensors(), "stored.npz": zipped({"w.npy": npy(NUMBERS)}),
+                    "deflated.npz": zipped({"w.npy": npy(NUMBERS), "b.npy": npy(np.zeros(99))}, zipfile.ZIP_DEFLATED), "paddle.pdparams": numpy_pickle()}
 
 
 def damage(data, rng):
@@ -132,9 +144,8 @@ def damage(data, rng):
     return bytes(damaged)
 
 
-def damaged_file(seed_name, rng):
+def damaged_file(seed_name, content, rng):
     """A damaged seed; half of the archives are damaged inside, where checksums do not protect them."""
-    content = seeds()[seed_name]
     if rng.integers(0, 2):
         return damage(content, rng)
     if seed_name == "zip.pth":
