@@ -47,7 +47,9 @@ def load(path: str | os.PathLike[str], entry: str | None = None) -> Checkpoint:
     try:
         return _read(contents(path), path.suffix.lower(), entry)
     except FormatError as error:
-        raise FormatError(f"{path}: {error}") from None
+        # a file's own names may hold line breaks or terminal commands
+        line = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(error))
+        raise FormatError(f"{path}: {line}") from None
 
 
 def _read(content: memoryview, suffix: str, entry: str | None) -> Checkpoint:

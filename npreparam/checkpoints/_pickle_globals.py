@@ -171,9 +171,9 @@ HARMLESS = CALLS.keys() | STORAGES.keys() | DTYPES.keys() | {"numpy.ndarray"}
 
 
 def canonical(module: str, name: str) -> str:
-    """One spelling for what Python 2, Python 3, NumPy 1 and NumPy 2 call differently."""
+    """One spelling for what Python 2, Python 3, NumPy 1 and NumPy 2 call differently, fit to be printed."""
     module = {"__builtin__": "builtins", "copy_reg": "copyreg"}.get(module, module).replace("numpy._core", "numpy.core")
-    return f"{module}.{name}"
+    return "".join(letter if letter.isprintable() else "?" for letter in f"{module}.{name}")
 
 
 def call(target: Any, arguments: Any) -> Any:

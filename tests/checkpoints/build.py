@@ -119,7 +119,8 @@ def seeds():
     model = onnx_model()
     files = {} if model is None else {"g.onnx": model}
     return files | {"zip.pth": archive(), "legacy.pth": legacy(), "st.safetensors": safetensors(), "stored.npz": zipped({"w.npy": npy(NUMBERS)}),
-                    "deflated.npz": zipped({"w.npy": npy(NUMBERS), "b.npy": npy(np.zeros(99))}, zipfile.ZIP_DEFLATED), "paddle.pdparams": numpy_pickle()}
+                    "deflated.npz": zipped({"w.npy": npy(NUMBERS), "b.npy": npy(np.zeros(99))}, zipfile.ZIP_DEFLATED),
+                    "paddle.pdparams": numpy_pickle()}
 
 
 def damage(data, rng):

@@ -183,6 +183,15 @@ def test_hostile_pickles_are_one_clear_line(tmp_path, case):
     assert len(str(caught.value)) < 500 + len(str(tmp_path))
 
 
+def test_names_cannot_command_the_terminal(tmp_path):
+    with pytest.raises(FormatError) as caught:
+        read(tmp_path, text("o\n\x1b[2Js") + text("x\ty") + b"\x93")
+    assert str(caught.value).isprintable()
+    with pytest.raises(FormatError, match="storage") as caught:
+        read(tmp_path, dict_of(w=tensor(storage(key="\x1b[2J\n"))))
+    assert str(caught.value).isprintable()
+
+
 @pytest.mark.parametrize("case", HOSTILE)
 def test_the_old_format_is_as_careful(tmp_path, case):
     path = tmp_path / "model.pth"
