@@ -21,8 +21,8 @@ def read(content: memoryview) -> Checkpoint:
         model = onnx.ModelProto.FromString(bytes(content))
     except (DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise FormatError(f"is no ONNX model: {str(error)[:100]}") from None
-    if not model.HasField("graph") or not model.ir_version:
-        raise FormatError("is no ONNX model: it has no graph or no version")
+    if not model.HasField("graph") or not model.ir_version or not model.opset_import:
+        raise FormatError("is no ONNX model, or a truncated one: it has no graph, version or operator set")
     arrays, passed = {}, [PassedOver(t.values.name, "a sparse initializer") for t in model.graph.sparse_initializer]
     for tensor in model.graph.initializer:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
