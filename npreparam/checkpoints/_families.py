@@ -10,6 +10,18 @@ from functools import cache
 from npreparam.checkpoints._pattern import Pattern, patterns_of
 
 TABLE = """
+[[pattern]]  # cxxgtxy/QARepVGG, version 2
+family = "qarepvgg"
+expression = "seq(sum(conv_bn(rbr_dense.conv, rbr_dense.bn), conv(rbr_1x1), skip(when=same)), bn(bn))"
+fused = "rbr_reparam"
+eps = 1e-5
+
+[[pattern]]  # meituan/YOLOv6, QARepVGG
+family = "yolov6_qarepvgg"
+expression = "seq(sum(conv_bn(rbr_dense.conv, rbr_dense.bn), conv(rbr_1x1), skip(when=same)), bn(bn))"
+fused = "rbr_reparam"
+eps = 1e-3
+
 [[pattern]]  # Ding et al., RepVGG (DingXiaoH/RepVGG)
 family = "repvgg"
 expression = "sum(conv_bn(rbr_dense.conv, rbr_dense.bn), conv_bn(rbr_1x1.conv, rbr_1x1.bn)?, bn(rbr_identity)?)"
@@ -25,18 +37,6 @@ eps = 1e-3
 [[pattern]]  # WongKinYiu/yolov7, RepConv
 family = "yolov7"
 expression = "sum(conv_bn(rbr_dense.0, rbr_dense.1), conv_bn(rbr_1x1.0, rbr_1x1.1)?, bn(rbr_identity)?)"
-fused = "rbr_reparam"
-eps = 1e-3
-
-[[pattern]]  # cxxgtxy/QARepVGG, version 2
-family = "qarepvgg"
-expression = "seq(sum(conv_bn(rbr_dense.conv, rbr_dense.bn), conv(rbr_1x1), skip(when=same)), bn(bn))"
-fused = "rbr_reparam"
-eps = 1e-5
-
-[[pattern]]  # meituan/YOLOv6, QARepVGG
-family = "yolov6_qarepvgg"
-expression = "seq(sum(conv_bn(rbr_dense.conv, rbr_dense.bn), conv(rbr_1x1), skip(when=same)), bn(bn))"
 fused = "rbr_reparam"
 eps = 1e-3
 

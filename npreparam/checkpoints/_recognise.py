@@ -33,6 +33,7 @@ class Block:
     open: tuple[str, ...] = ()  # what neither the state dict nor the table says
     assumed: tuple[str, ...] = ()
     refusal: str = ""
+    prefix: str = ""  # what the tensors' names begin with, before the names of the pattern
     same_as: str = ""  # the block of which this one is the same module under another name
 
     def needed(self) -> tuple[str, ...]:
@@ -132,7 +133,7 @@ class _Search:
         self.owners = {name[:at] for name in shapes for at in range(len(name)) if name[at] == "."}
         self.claimed: dict[str, str] = {}
         self.blocks: list[Block] = []
-        self.reasons: dict[str, str] = {}  # by prefix of what was almost a block
+        self.failures: dict[str, tuple[int, str, list[str]]] = {}  # by prefix: how much was there, what was missing, the names looked for
 
     def find(self, alternatives: list[Pattern]) -> None:
         """All blocks of one kind."""
@@ -145,7 +146,13 @@ class _Search:
             try:
                 self._match(alternatives, prefix)
             except MismatchError as error:
-                self.reasons.setdefault(prefix, f"{pattern.family}: {error}")
+                self._failed(prefix, f"{pattern.family}: {error}", [prefix + path for path in pattern.term.paths()])
+
+    def _failed(self, prefix: str, reason: str, names: list[str]) -> None:
+        """Keep the reason of the pattern that came closest."""
+        present = sum(name in self.owners or name in self.shapes for name in names)
+        if present > self.failures.get(prefix, (0,))[0]:
+            self.failures[prefix] = present, reason, names
 
     def _match(self, alternatives: list[Pattern], prefix: str) -> None:
         pattern = alternatives[0]
@@ -166,7 +173,7 @@ class _Search:
                                    for tensor in self.shapes if part in tensor), "")
         if len(eps) > 1 and matcher.eps is None:
             matcher.open["eps, " + " or ".join(f"{each.eps} ({each.family})" for each in alternatives)] = None
-        self._add(Block(name, pattern.family, expression, fused, (*matcher.used, *stale), tuple(stale), tuple(matcher.open), (), refusal))
+        self._add(Block(name, pattern.family, expression, fused, (*matcher.used, *stale), tuple(stale), tuple(matcher.open), (), refusal, prefix))
 
     def _add(self, block: Block) -> None:
         unknown = dict.fromkeys(block.open)
@@ -188,8 +195,8 @@ class _Search:
                 transposed = conv in self.given.transposed
             try:
                 self._pair(pattern, conv, assumed, transposed)
-            except (MismatchError, ArgumentError) as error:
-                self.reasons.setdefault(f"{norm}.", f"{pattern.family}: {error}")
+            except (MismatchError, ArgumentError) as error:  # ArgumentError: a name that is no path of the pattern language
+                self._failed(f"{norm}.", f"{pattern.family}: {error}", [norm])
 
     def _pair(self, pattern: Pattern, conv: str, assumed: str, transposed: bool | None) -> None:
         shapes = dict(self.shapes)
@@ -214,16 +221,35 @@ class _Search:
         branches = {part for p in patterns for path in p.term.paths() for part in path.split(".") if "_" in part and part != "layer_scale"}
         regex = re.compile("|".join(PLACEHOLDER.sub(r"\\d+", part) for part in sorted(branches)) or r"(?!)")
         fused = {last for p in patterns if "_" in (last := p.fused.rpartition(".")[2])}
-        finished = {name for name in rest if name.count(".") > 0 and name.split(".")[-2] in fused}
-        suspicious = [name for name in rest if name not in finished and any(map(regex.fullmatch, name.split(".")))]
-        half = {name[:at] for name in suspicious for at in range(len(name)) if name[at] == "."}  # modules with branches that are in no block
-        already = [name for name in rest if name in finished and name.rpartition(".")[0].rpartition(".")[0] not in half]
-        left = {name: next((why for prefix, why in self.reasons.items() if prefix and name.startswith(prefix)),
-                           self.reasons.get("", "is named like a branch, but there is no complete block around it"))
-                for name in rest if name in suspicious or (name in finished and name not in already)}
+        finished = {name: name.rpartition(".")[0].rpartition(".")[0] for name in rest if name.split(".")[-2:-1] and name.split(".")[-2] in fused}
+        suspicious = {name: parent for name in rest if name not in finished and (parent := _parent(name, regex)) is not None}
+        half = set(suspicious.values())  # modules with branches that are in no block
+        looked_for = [owner for prefix, (_, _, names) in self.failures.items() if prefix.rstrip(".") in half for owner in names]
+        near = {name for name in rest if any(name == owner or name.startswith(f"{owner}.") for owner in looked_for)}
+        already = tuple(name for name, parent in finished.items() if parent not in half)
+        left = {name: self._reason(name) for name in rest
+                if name in suspicious or name in near or (name in finished and finished[name] in half)}
         passed = tuple(name for name in rest if name not in left)
-        blocks = _shared(self.blocks, checkpoint) if isinstance(checkpoint, Checkpoint) else self.blocks
-        return Recognition(tuple(blocks), passed, left, tuple(already))
+        blocks = [_complete(block, suspicious) for block in self.blocks]
+        return Recognition(tuple(_shared(blocks, checkpoint) if isinstance(checkpoint, Checkpoint) else blocks), passed, left, already)
+
+    def _reason(self, name: str) -> str:
+        found = [(len(prefix), why) for prefix, (_, why, _) in self.failures.items() if name.startswith(prefix)]
+        return max(found)[1] if found else "is named like a branch, but there is no complete block around it"
+
+
+def _parent(name: str, branches: re.Pattern[str]) -> str | None:
+    """The module in which a name's first branch-like component lies, or None without one."""
+    parts = name.split(".")
+    return next((".".join(parts[:i]) for i, part in enumerate(parts) if branches.fullmatch(part)), None)
+
+
+def _complete(block: Block, suspicious: Mapping[str, str]) -> Block:
+    """A block beside further branches that its pattern does not know must not be fused without them."""
+    strays = [name for name, parent in suspicious.items() if parent == block.prefix.rstrip(".")]
+    if not strays or block.refusal or block.family == GENERIC.family:
+        return block
+    return replace(block, refusal=f"{strays[0]} lies in the same module, but {block.family} has no such branch")
 
 
 def _as_forward(shapes: Mapping[str, tuple[int, ...]], conv: str, pattern: Pattern) -> tuple[int, ...]:
