@@ -112,12 +112,11 @@ expression = "sum(conv_bn(conv1.conv, conv1.bn), seq(conv_bn(conv2.conv, conv2.b
 fused = "conv"
 auto = false
 
-[[pattern]]  # Ding et al., RepLKNet; FastViT's large kernels
+[[pattern]]  # Ding et al., RepLKNet, depthwise; FastViT's large kernels, which may have several outputs per group
 family = "replknet"
 expression = "sum(conv_bn(lkb_origin.conv, lkb_origin.bn), conv_bn(small_conv.conv, small_conv.bn)?)"
 fused = "lkb_reparam"
 eps = 1e-5
-groups = "depthwise"
 
 [[pattern]]
 family = "timm_replknet"
@@ -233,7 +232,7 @@ groups = "depthwise"
 
 [[pattern]]  # Conv2d_BN of LeViT, RepViT and others
 family = "conv2d_bn"
-expression = "conv_bn(c, bn)"
+expression = "conv_bn(c, bn, pad=any)"
 eps = 1e-5
 
 [[pattern]]  # BN_Linear of the same

@@ -176,7 +176,6 @@ class Matcher:
         size = shape[2:]
         if term.option("kernel") not in (None, "x".join(map(str, size))):
             raise MismatchError(f"{weight} of shape {shape} should have a kernel of {term.option('kernel')}")
-        dilation = self._integer(term.option("dilation"), binding, 1)
         groups = self._groups(term.option("groups"), weight, shape, inputs)
         bias = self.optional(f"{path}.{term.option('bias') or 'bias'}")
         if bias and self.shapes[bias] != shape[:1]:
@@ -184,9 +183,20 @@ class Matcher:
         factor = f"{path}.{term.option('factor')}" if term.option("factor") else None
         if factor and self.use(factor)[:1] != shape[:1]:
             raise MismatchError(f"{factor} of shape {self.shapes[factor]} beside {weight} of shape {shape}")
-        padding = (self._integer(term.option("pad"), binding, 0),) * len(size) if term.option("pad") else _same(weight, size, dilation)
+        padding, dilation = self._geometry(term, binding, weight, size)
         stride = self._integer(term.option("stride"), binding, 0) or (self.stride if size else 1)
         return Part(Conv(weight, bias, factor, padding, dilation, stride, groups), shape[1] * groups if groups else inputs, shape[0])
+
+    def _geometry(self, term: Term, binding: Binding, weight: str, size: Sizes) -> tuple[Sizes | None, int | None]:
+        """Padding and dilation: `pad=any` where the family has convolutions of every kind, a number, or what keeps the size."""
+        if not size:
+            return (), 1
+        if term.option("pad") == "any":
+            return None, None
+        dilation = self._integer(term.option("dilation"), binding, 1)
+        if term.option("pad"):
+            return (self._integer(term.option("pad"), binding, 0),) * len(size), dilation
+        return _same(weight, size, dilation), dilation
 
     def _groups(self, option: str | None, weight: str, shape: tuple[int, ...], inputs: int | None) -> int | None:
         rule = option or self.pattern.groups

@@ -17,7 +17,7 @@ from npreparam.checkpoints._pattern import Pattern
 from npreparam.checkpoints.expression import BatchNorm, Conv, Expression, Sum, leaves
 from npreparam.checkpoints.expression import Sequence as Steps
 
-GENERIC = Pattern("conv_bn", "conv_bn(conv, bn)", eps=1e-5)
+GENERIC = Pattern("conv_bn", "conv_bn(conv, bn, pad=any)")
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class Block:
     same_as: str = ""  # the block of which this one is the same module under another name
 
     def needed(self) -> tuple[str, ...]:
-        """The part of `open` on which the fused weights depend: not the stride, and groups only where convolutions follow each other."""
+        """The part of `open` on which the fused weights depend: geometry only where convolutions follow each other, and never the stride."""
         chained = any(isinstance(part, Steps) and sum(isinstance(step, Conv) for step in part.steps) > 1 for part in _parts(self.expression))
-        return tuple(what for what in self.open if what != "stride" and (what != "groups" or chained))
+        return tuple(what for what in self.open if what != "stride" and (chained or what not in ("groups", "padding", "dilation")))
 
     def branches(self) -> int:
         """The number of parallel branches."""
@@ -95,7 +95,7 @@ def recognise(checkpoint: Mapping[str, Array], family: str = "auto", *, patterns
     >>> weights = {"c.weight": np.ones((2, 2, 1, 1))} | {f"bn.{n}": np.ones(2) for n in ("weight", "bias", "running_mean", "running_var")}
     >>> block, = recognise(weights, stride=1).blocks
     >>> block.family, block.open, [type(step).__name__ for step in block.expression.steps]
-    ('conv2d_bn', ('groups',), ['Conv', 'BatchNorm'])
+    ('conv2d_bn', ('padding', 'dilation', 'groups'), ['Conv', 'BatchNorm'])
     """
     table = (*patterns, *families())
     known = list(dict.fromkeys([*(pattern.family for pattern in table), GENERIC.family]))
@@ -181,14 +181,14 @@ class _Search:
             if isinstance(leaf, BatchNorm) and leaf.eps is None and not any(what.startswith("eps") for what in unknown):
                 unknown["eps"] = None
             if isinstance(leaf, Conv):
-                unknown |= dict.fromkeys(what for what in ("stride", "groups") if getattr(leaf, what) is None)
+                unknown |= dict.fromkeys(what for what in ("stride", "padding", "dilation", "groups") if getattr(leaf, what) is None)
         self.blocks.append(replace(block, open=tuple(unknown)))
         self.claimed |= dict.fromkeys(block.tensors, block.name)
 
     def find_pairs(self) -> None:
         """Convolutions with a batch norm after them that no table has claimed."""
         for conv, norm, assumed in _generic.pairs(self.shapes):
-            pattern = replace(GENERIC, expression=f"conv_bn({conv}, {norm})")
+            pattern = replace(GENERIC, expression=f"conv_bn({conv}, {norm}, pad=any)")
             shape, channels = self.shapes[f"{conv}.weight"], self.shapes.get(f"{norm}.running_var", self.shapes.get(f"{norm}._variance", ()))
             transposed = _generic.is_transposed(shape, channels[0] if len(channels) == 1 else -1)
             if self.given.transposed is not None:
@@ -255,7 +255,7 @@ def _complete(block: Block, suspicious: Mapping[str, str]) -> Block:
 def _as_forward(shapes: Mapping[str, tuple[int, ...]], conv: str, pattern: Pattern) -> tuple[int, ...]:
     """The kernel shape (O, I/groups, ...) of a transposed convolution's (I, O/groups, ...)."""
     weight = f"{conv}.weight"
-    norm = pattern.expression.removesuffix(")").rpartition(", ")[2]
+    norm = pattern.term.arguments[1]
     channels = next(shapes[f"{norm}.{var}"][0] for var in ("running_var", "_variance") if f"{norm}.{var}" in shapes)
     inputs, part, *size = shapes[weight]
     groups = channels // part if part and channels % part == 0 else 0

@@ -21,8 +21,8 @@ class Conv:
     weight: str
     bias: str | None = None
     factor: str | None = None
-    padding: Sizes = ()
-    dilation: int = 1
+    padding: Sizes | None = ()
+    dilation: int | None = 1
     stride: int | None = None
     groups: int | None = None
     transposed: bool = False

@@ -43,7 +43,7 @@ def evaluate(expression, tensors, x, eps=1e-5):
             kernel = kernel.reshape(*kernel.shape, 1, 1) if kernel.ndim == 2 else kernel
             kernel = kernel * tensor(expression.factor) if expression.factor else kernel
             groups = expression.groups or x.shape[1] // kernel.shape[1]
-            y = correlate(x, kernel, expression.padding or (0, 0), expression.stride or 1, expression.dilation, groups)
+            y = correlate(x, kernel, expression.padding or (0, 0), expression.stride or 1, expression.dilation or 1, groups)
             return y + per_channel(tensor(expression.bias)) if expression.bias else y
     raise TypeError(expression)
 

@@ -295,7 +295,9 @@ def test_generic_pairs():
     pairs = {block.name: block.assumed for block in found.blocks}
     assert pairs == {"features.0": (), "layer.conv2": ("that layer.bn2 directly follows layer.conv2, as their names say",),
                      "head.fc": ("that head.norm directly follows head.fc, as their names say",)}
-    assert [block.needed() for block in found.blocks] == [(), ("transposed",), ()]
+    assert [block.needed() for block in found.blocks] == [("eps",), ("transposed", "eps"), ("eps",)]
+    assert found.blocks[0].open == ("stride", "padding", "dilation", "groups", "eps")
+    assert [block.needed() for block in recognise(tensors, eps=1e-5, transposed=()).blocks] == [(), (), ()]
     assert all(name.startswith("alone.") for name in found.passed_through)
 
 
@@ -304,8 +306,8 @@ def test_transposed_pairs():
     first = only(tensors).expression.steps[0]
     assert (first.transposed, first.groups) == (True, 2)
     square = state("up.0:4,4,3,3 up.1:bn4")
-    assert only(square).needed() == ("transposed",)
-    assert only(square, transposed=()).needed() == ()
+    assert only(square, eps=1e-5).needed() == ("transposed",)
+    assert only(square, eps=1e-5, transposed=()).needed() == ()
     assert only(square, transposed=["up.0"]).expression.steps[0].transposed
 
 

@@ -280,3 +280,42 @@ def test_the_interpreter_knows_every_opcode_but_six():
     from npreparam.checkpoints._unpickle import OPCODES
     missing = {opcode.name for opcode in pickletools.opcodes if opcode.code.encode("latin1")[0] not in OPCODES}
     assert missing == {"EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER", "STOP"}
+
+
+AUDIT = """
+import sys
+from pathlib import Path
+from npreparam.checkpoints import load
+from npreparam import FormatError
+import numpy, ml_dtypes
+events = []
+load(sys.argv[1])  # a good file: what reading itself imports on first use
+sys.addaudithook(lambda event, arguments: events.append((event, str(arguments)[:80])))
+for path in sys.argv[2:]:
+    try:
+        load(path)
+    except FormatError:
+        pass
+    if {control}:
+        __import__("os").system("true")
+quiet = ("open", "mmap.__new__")
+print([event for event in events if event[0] not in quiet])
+"""
+
+
+@pytest.mark.parametrize("control", [False, True])
+def test_the_interpreter_s_audit_sees_nothing(tmp_path, control):
+    """Python reports every import, compilation, process and lookup of a pickled name to its audit hooks; as a control, one is planted."""
+    import subprocess
+    from pathlib import Path
+    files = [tmp_path / "good.pth"]
+    files[0].write_bytes(archive())
+    for i, gadget in enumerate(GADGETS.values()):
+        files.append(tmp_path / f"{i}.pth")
+        files[-1].write_bytes(archive(dict_of(w=tensor(), x=gadget(tmp_path / "sentinel"))))
+    done = subprocess.run([sys.executable, "-c", AUDIT.format(control=control), *map(str, files)], capture_output=True, text=True, timeout=300,
+                          check=False, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stderr
+    assert ("os.system" in done.stdout) == control
+    if not control:
+        assert done.stdout.strip() == "[]"
