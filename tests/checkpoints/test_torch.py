@@ -170,6 +170,22 @@ def test_every_flipped_bit_of_the_numbers_is_noticed(tmp_path):
                 read(tmp_path, bytes(damaged))
 
 
+def test_archives_without_checksums(tmp_path):
+    """torch.save writes zeros for all of them when told so; one that is missing among others is a damage."""
+    torch = pytest.importorskip("torch")
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({"w": torch.arange(6.0)}, tmp_path / "model.pth")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert load(tmp_path / "model.pth")["w"].tolist() == NUMBERS.tolist()
+    content = bytearray(archive())
+    entry = content.rindex(b"PK\1\2")
+    content[entry + 16 : entry + 20] = bytes(4)
+    with pytest.raises(FormatError, match="is damaged: its CRC-32 is .*, not 00000000"):
+        read(tmp_path, bytes(content))
+
+
 def test_compressed_archives_are_read_too(tmp_path):
     assert read(tmp_path, archive(compress=zipfile.ZIP_DEFLATED))["b"].tolist() == [3, 4, 5]
 
