@@ -49,7 +49,7 @@ class Matcher:
     def match(self) -> Expression:
         """The block's expression, or MismatchError with the reason."""
         part = self.build(self.pattern.term, {}, None)
-        if self.stride is None and _has_identity(part.expression):
+        if self.stride != 1 and _has_identity(part.expression):
             self.stride = 1  # a branch that does nothing keeps every position
             part = self.build(self.pattern.term, {}, None)
         return part.expression

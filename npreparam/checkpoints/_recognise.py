@@ -85,7 +85,8 @@ def recognise(checkpoint: Mapping[str, Array], family: str = "auto", *, patterns
     block's name. `family` restricts the search to one table; `patterns` (see `read_patterns`) come before the built-in ones. What a state
     dict cannot say is taken from the family's table, and named in the block's `open` where that is silent or families differ: give it as
     `eps`, `stride` (one, or by block name), `identity` (whether x itself is added where that leaves no tensor) and `transposed` (names of
-    transposed convolutions; () for none). What is given wins over the table.
+    transposed convolutions; () for none). What is given wins over the table, but not over what the tensors prove: a block with an identity
+    branch has stride 1.
 
     Raises ArgumentError for an unknown family.
 
@@ -101,13 +102,13 @@ def recognise(checkpoint: Mapping[str, Array], family: str = "auto", *, patterns
     known = list(dict.fromkeys([*(pattern.family for pattern in table), GENERIC.family]))
     if family != "auto" and family not in known:
         raise ArgumentError(f"`family` (={family!r}) must be auto or one of {', '.join(known)}; a new one can be described in a TOML file")
-    chosen = [p for p in table if (p.auto if family == "auto" else p.family == family)]
+    own, built_in = ([p for p in group if (p.auto if family == "auto" else p.family == family)] for group in (patterns, families()))
     search = _Search({name: tuple(array.shape) for name, array in checkpoint.items()}, _Given(eps, stride, identity, transposed))
-    for alternatives in _by_expression(chosen):
+    for alternatives in (*([pattern] for pattern in own), *_by_expression(built_in)):
         search.find(alternatives)
     if family in ("auto", GENERIC.family):
         search.find_pairs()
-    return search.result(chosen, checkpoint)
+    return search.result([*own, *built_in], checkpoint)
 
 
 def _parts(expression: Expression) -> Iterator[Expression]:

@@ -191,6 +191,17 @@ def test_geometry_is_inferred_where_an_identity_branch_proves_it():
     assert [(c.groups, c.stride, c.padding) for c in convs] == [(3, 1, (1, 1)), (3, 1, (0, 0))]
 
 
+def test_a_stride_for_all_does_not_reach_blocks_that_cannot_have_it():
+    block = only(state(STATES["repvgg"]), "repvgg", stride=2)
+    assert {leaf.stride for leaf in e.leaves(block.expression) if isinstance(leaf, e.Conv)} == {1}
+
+
+def test_a_user_s_pattern_for_known_names_settles_what_is_open():
+    mine = patterns_of(f'[[pattern]]\nfamily = "mine"\neps = 1e-3\nexpression = "{next(p for p in families() if p.family == "repvgg").expression}"')
+    block = only(state(STATES["repvgg"]), patterns=mine)
+    assert (block.family, block.open) == ("mine", ())
+
+
 def test_what_no_identity_branch_proves_is_open_and_can_be_given():
     tensors = state("rbr_dense.conv:6,2,3,3 rbr_dense.bn:bn6 rbr_1x1.conv:6,2,1,1 rbr_1x1.bn:bn6", "a.")
     block = only(tensors, "repvgg")

@@ -182,7 +182,7 @@ def test_archives_without_checksums(tmp_path):
     content = bytearray(archive())
     entry = content.rindex(b"PK\1\2")
     content[entry + 16 : entry + 20] = bytes(4)
-    with pytest.raises(FormatError, match="is damaged: its CRC-32 is .*, not 00000000"):
+    with pytest.raises(FormatError, match=r"is damaged: its CRC-32 is .*, not 00000000"):
         read(tmp_path, bytes(content))
 
 
