@@ -61,12 +61,12 @@ def _read(content: memoryview, suffix: str, entry: str | None) -> Checkpoint:
         checkpoint = _npz.read(archive)
     elif start.startswith(_torch.LEGACY_START):
         return _torch.read_legacy(content, entry)
-    elif start[:1] == b"\x80" and start[1:2] in b"\2\3\4\5" and suffix not in (".safetensors", ".onnx"):
-        return _read_pickle(content, entry)
     elif suffix == ".onnx":
         checkpoint = _onnx.read(content)
-    elif start[8:9] == b"{" or suffix == ".safetensors":
+    elif start[4:9] == b"\0\0\0\0{" or suffix == ".safetensors":  # a header of less than 4 GiB, which may begin like a pickle
         checkpoint = _safetensors.read(content)
+    elif start[:1] == b"\x80" and start[1:2] in (b"\2", b"\3", b"\4", b"\5"):
+        return _read_pickle(content, entry)
     else:
         raise FormatError(f"begins with {start.hex()}, which is neither safetensors, PyTorch, npz nor (by its name) ONNX{_hint(content)}")
     if entry:

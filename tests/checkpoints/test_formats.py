@@ -264,6 +264,14 @@ def test_the_content_decides_not_the_ending(tmp_path, content, name):
     assert read(tmp_path, content, ".bin").format == name
 
 
+@pytest.mark.parametrize("size", [0x280, 0x480])
+def test_a_header_whose_length_looks_like_a_pickle(tmp_path, size):
+    header = b'{"w":{"dtype":"F32","shape":[6],"data_offsets":[0,24]}}'.ljust(size)
+    content = safetensors(header)
+    assert content[:2] in (b"\x80\2", b"\x80\4")
+    assert read(tmp_path, content, ".bin").format == "safetensors"
+
+
 def test_entry_is_for_pickled_files(tmp_path):
     save(tmp_path / "w.npz", {"w": NUMBERS})
     with pytest.raises(FormatError, match="picks among the sets of weights in a pickled file, but this is npz"):
