@@ -1,0 +1,48 @@
+"""Files as read-only bytes, and files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from npreparam._errors import FormatError
+
+
+def contents(path: Path) -> memoryview:
+    """The bytes of a file, mapped rather than read: pages that are never looked at cost nothing."""
+    try:
+        with open(path, "rb", opener=_open_regular) as file:
+            size = os.fstat(file.fileno()).st_size
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+    except (OSError, ValueError) as error:
+        raise FormatError(f"cannot be read: {error}") from None
+    if not size:
+        raise FormatError("the file is empty")
+    return memoryview(mapped)
+
+
+def _open_regular(path: str, flags: int) -> int:
+    """A pipe or device would block or never end."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError("not a regular file")
+    return os.open(path, flags)
+
+
+@contextmanager
+def written(path: Path) -> Iterator[BinaryIO]:
+    """A file under a temporary name beside `path`, which replaces `path` when everything is on disk; after an error nothing is left."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
