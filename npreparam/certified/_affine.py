@@ -6,6 +6,7 @@ as sums of floats together with a bound on what those lack, which is computed ex
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
@@ -64,22 +65,20 @@ def number(value: Any) -> Number:
 
 def as_floats(a: Number, root: InverseRoot | None = None, count: int = 2) -> Floats:
     """a, or a*root, as a sum of floats, each the rest correctly rounded, and a bound on the last rest; NaN if it has no floats near."""
-    blur = 0.0
-    if root is not None and root.value is not None:
-        a = a * root.value
-    elif root is not None and not isinstance(a, Special):
-        a, blur = a * root.between(ROOT_BITS)[0], 2.0 ** (2 - ROOT_BITS)
-    if isinstance(a, Special):
-        return [np.nan] * count, np.nan
-    floats, (top, bottom) = [], a.as_integer_ratio()
+    factor, blur = Fraction(1) if root is None else root.value, 0.0
+    if factor is None and not isinstance(a, Special):
+        factor, blur = root.between(ROOT_BITS)[0], 2.0 ** (2 - ROOT_BITS)
+    if isinstance(a, Special) or isinstance(factor, Special):
+        return [math.nan] * count, math.nan
+    floats, top, bottom = [], a.numerator * factor.numerator, a.denominator * factor.denominator  # need not be coprime
     try:
         for _ in range(count):
             floats.append(top / bottom)  # integers are divided with one correct rounding
             over, under = floats[-1].as_integer_ratio()
             top, bottom = top * under - over * bottom, bottom * under
-        lack = np.nextafter(abs(top / bottom), np.inf) if top else 0.0
+        lack = math.nextafter(abs(top / bottom), math.inf) if top else 0.0
     except OverflowError:
-        return [np.nan] * count, np.nan
+        return [math.nan] * count, math.nan
     return floats, float(lack + blur * abs(floats[0]) * (1 + 2.0**-50))
 
 
@@ -89,7 +88,7 @@ def row(center: Floats, slope: Floats, scale: Floats = NONE, shift: Floats = NON
         if not lack <= 4 * kernels.affine.UNIT**2 * abs(floats[0]):
             return [np.nan] * kernels.affine.COLUMNS
     slack = (center[1] * abs(slope[0][0]) + shift[1]) * (1 + 2.0**-50)
-    return [*center[0], *slope[0], *scale[0], *shift[0], float(np.nextafter(slack, np.inf)) if slack else 0.0, spread]
+    return [*center[0], *slope[0], *scale[0], *shift[0], math.nextafter(slack, math.inf) if slack else 0.0, spread]
 
 
 def spread(dtype: np.dtype[Any]) -> float:

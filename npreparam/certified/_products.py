@@ -39,8 +39,8 @@ class Sum(NamedTuple):
     terms: int  # products in one element, at most
     depth: int  # roundings on the longest way through the candidate in float64
     across: Array  # (N, G, P): norms of one operand
-    along: Array  # (O,): norms of the other
-    walk: Array  # (O,): at most these, so that the candidate's error in float64 is at most depth*u*(across*walk + |start|)
+    along: Callable[[], Array]  # (O,): norms of the other
+    walk: Callable[[], Array]  # (O,): at most these, so that the candidate's error in float64 is at most depth*u*(across*walk + |start|)
     start: Array  # (O,): what each sum begins with
     repair: Callable[[Array, Array, int], Array]  # (flat indices, what they begin with, target) -> float64, see `accumulate.decide`
     operands: tuple[Array, Array]
@@ -66,7 +66,7 @@ def settle(problem: Sum, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Certif
 
 def _tested(problem: Sum, y: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:
     """(value, doubt), both (N, O, P)."""
-    rounds, along = (((problem.terms + 2) * UNIT) ** 2, problem.along) if dtype == np.float64 else (problem.depth * UNIT, problem.walk)
+    rounds, along = (((problem.terms + 2) * UNIT) ** 2, problem.along()) if dtype == np.float64 else (problem.depth * UNIT, problem.walk())
     factor, tiny = rounds * SLACK, (problem.terms + 2) * ETA
     if dtype in (np.float32, np.float64):
         return kernels.certify.round_and_doubt(y, problem.across, along, problem.start, factor, tiny)
@@ -79,10 +79,10 @@ def _tested(problem: Sum, y: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]
 
 def _magnitudes(problem: Sum, indices: Array) -> Array:
     """The majorants of S at flat indices of (N, O, P)."""
-    groups, pixels = problem.across.shape[1:]
+    (groups, pixels), outputs = problem.across.shape[1:], len(problem.start)
     rest, p = np.divmod(indices, pixels)
-    n, o = np.divmod(rest, len(problem.along))
-    return problem.across[n, o // (len(problem.along) // groups), p] * problem.along[o] + np.abs(problem.start[o])
+    n, o = np.divmod(rest, outputs)
+    return problem.across[n, o // (outputs // groups), p] * problem.along()[o] + np.abs(problem.start[o])
 
 
 def _settle_lattice(problem: Sum, y: Array, flat: Array, unsure: Array) -> Array:

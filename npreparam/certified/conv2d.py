@@ -54,8 +54,9 @@ def _forward(x: Array, w: Array, b: Array | None, window: Window, dtype: np.dtyp
     problem = Sum(
         candidate=lambda pair: _planes(kernels.conv2d.forward_sums(x, w, b, window, pair=pair), pair),
         terms=terms, depth=terms,
-        across=np.sqrt(across).reshape(n, window.groups, math.prod(out)), along=np.sqrt(kernels.certify.squares_of_rows(w.reshape(outputs, terms))),
-        walk=kernels.certify.prefix_norms_of_rows(w.reshape(outputs, terms)),
+        across=np.sqrt(across).reshape(n, window.groups, math.prod(out)),
+        along=lambda: np.sqrt(kernels.certify.squares_of_rows(w.reshape(outputs, terms))),
+        walk=lambda: kernels.certify.prefix_norms_of_rows(w.reshape(outputs, terms)),
         start=np.zeros(outputs) if b is None else b,
         repair=lambda indices, start, target: kernels.certify.repair(
             kernels.certify.FORWARD, indices, w, x, start, kernels.certify.sizes_of(x.shape, w.shape, window), target, terms),
@@ -93,8 +94,9 @@ def _input_grad(gy: Array, w: Array, b: Array | None, size: Pair, window: Window
     problem = Sum(
         candidate=lambda pair: _planes(kernels.conv2d.input_grad_sums(gy, w, b, size, window, pair), pair),
         terms=terms, depth=terms,
-        across=np.sqrt(across).reshape(len(gy), groups, math.prod(size)), along=np.sqrt(kernels.certify.squares_of_rows(by_input)),
-        walk=kernels.certify.prefix_norms_of_rows(by_input),
+        across=np.sqrt(across).reshape(len(gy), groups, math.prod(size)),
+        along=lambda: np.sqrt(kernels.certify.squares_of_rows(by_input)),
+        walk=lambda: kernels.certify.prefix_norms_of_rows(by_input),
         start=np.zeros(channels) if b is None else b,
         repair=lambda indices, start, target: kernels.certify.repair(
             kernels.certify.INPUT_GRAD, indices, w, gy, start, kernels.certify.sizes_of(shape, w.shape, window), target, terms),
@@ -151,7 +153,11 @@ def _weight_grad(gy: Array, x: Array, window: Window, dtype: np.dtype[Any]) -> C
     n, outputs, pixels = len(x), gy.shape[1], math.prod(gy.shape[2:])
     inputs, taps = x.shape[1] // window.groups, math.prod(window.kernel)
     shape = (outputs, inputs, *window.kernel)
-    norms, along = np.sqrt(_squares_by_channel(x)).reshape(1, window.groups, inputs), np.sqrt(_squares_by_channel(gy))
+    norms = np.sqrt(_squares_by_channel(x)).reshape(1, window.groups, inputs)
+
+    def along() -> Array:
+        return np.sqrt(_squares_by_channel(gy))
+
     problem = Sum(
         candidate=lambda pair: _planes(kernels.conv2d.weight_grad_sums(gy, x, window, pair=pair)[(slice(None), None) if pair else None], pair),
         terms=n * pixels, depth=kernels.conv2d.weight_grad_depth(n, pixels),
