@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 
 from npreparam._errors import FusionError
 from npreparam.checkpoints._recognise import Block
-from npreparam.checkpoints.expression import AvgPool, BatchNorm, Conv, Expression, Identity, Pad, Scale, Sequence, Sum, leaves
+from npreparam.checkpoints.expression import AvgPool, BatchNorm, Conv, Expression, Pad, Scale, Sequence, Sum, leaves
 from npreparam.fuse import AffineConv, add, average_pool, compose, from_conv, from_conv_transpose, identity, pad, pointwise, to_conv_transpose2d
 from npreparam.fuse.rounded import STORED, correctly_rounded
 from npreparam.fuse.scalars import BATCH_NORM_ROUNDINGS, EXACT, FLOAT64, Scalars
@@ -44,6 +44,7 @@ class Reader:
         self.products = 0
 
     def __call__(self, scalars: Scalars) -> AffineConv:
+        """The whole expression."""
         if scalars is EXACT and self.products > AFFORDABLE:
             raise _CostlyError
         self.products = 0
@@ -109,7 +110,7 @@ class Reader:
 def input_channels(expression: Expression, tensors: Tensors) -> int:
     """The number of input channels that an expression's tensors tell, 0 where they do not.
 
-    >>> input_channels(Sum((Identity(), Conv("w"))), {"w": np.ones((4, 3, 1, 1))})
+    >>> input_channels(Sum((Pad((0, 0)), Conv("w"))), {"w": np.ones((4, 3, 1, 1))})
     3
     """
     match expression:
