@@ -172,3 +172,42 @@ def test_evaluation_branch_by_branch_against_the_naive_interpreter(family, monke
     monkeypatch.setattr(certificate, "evaluate", naive.evaluate)
     theirs = certify(block, tensors, folded.weight, folded.bias)
     assert abs(ours.measured - theirs.measured) <= 2 * ours.evaluation
+
+
+def pair_state(shape, channels, seed=0):
+    """A convolution and the batch norm after it, in a Sequential."""
+    rng = np.random.default_rng(seed)
+    norm = {name: rng.uniform(0.5, 1.5, channels) for name in ("weight", "bias", "running_mean", "running_var")}
+    return {"0.weight": rng.standard_normal(shape)} | {f"1.{name}": value for name, value in norm.items()}
+
+
+@pytest.mark.parametrize(("shape", "channels", "transposed"), [((4, 3), 4, ()), ((4, 3, 5), 4, ()), ((4, 3, 2, 3), 4, ()), ((4, 2, 2, 2, 2), 4, ()),
+                                                               ((4, 6, 3, 3), 6, ("0",)), ((4, 3, 3, 2), 6, ("0",)), ((3, 4, 5), 4, ("0",))])
+def test_linear_layers_signals_volumes_and_transposed_convolutions(shape, channels, transposed):
+    tensors = {name: value.astype(np.float32) for name, value in pair_state(shape, channels).items()}
+    block, = recognise(tensors, eps=1e-5, stride=1, transposed=transposed).blocks
+    folded = fold(block, tensors)
+    certificate = certify(block, tensors, folded.weight, folded.bias)
+    assert folded.weight.shape == shape
+    assert folded.bias.shape == (channels,)
+    assert certificate.held
+    assert (certificate.measured is None) == (len(shape) == 5)
+
+
+def test_bfloat16_is_rounded_once(small):
+    pytest.importorskip("ml_dtypes")
+    out = small.with_name("out.safetensors")
+    assert run("fuse", small, out, "--family", "repvgg", "--dtype", "bfloat16", "--report", small.with_name("r.json")).exit_code == 0
+    row, = json.loads(small.with_name("r.json").read_text())["blocks"]
+    assert (row["dtype"], row["rounding"]) == ("bfloat16", "float64, then rounded once")
+    assert run("verify", small, out, "--family", "repvgg").exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["rfb320_conv_bn.onnx", "sci_shared_modules_conv_bn.pt", "tdesr_3x1_then_1x3.pth"])
+def test_other_real_checkpoints(name, tmp_path):
+    source, out = real(name), tmp_path / "out.safetensors"
+    if name.endswith("onnx"):
+        pytest.importorskip("onnx")
+    answers = ("--eps", "1e-5", "--stride", "1", "--transposed", "")
+    assert run("fuse", source, out, *answers).exit_code == 0
+    assert run("verify", source, out, *answers).exit_code == 0
