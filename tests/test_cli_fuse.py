@@ -211,3 +211,15 @@ def test_other_real_checkpoints(name, tmp_path):
     answers = ("--eps", "1e-5", "--stride", "1", "--transposed", "")
     assert run("fuse", source, out, *answers).exit_code == 0
     assert run("verify", source, out, *answers).exit_code == 0
+
+
+def test_the_measurement_catches_a_wrong_algebra(monkeypatch):
+    """Parameters that the reading itself gets wrong agree with it; only the branches tell."""
+    from npreparam.checkpoints import certificate
+    tensors = state(STATES["repvgg"], "m.")
+    block, = recognise(tensors, "repvgg", eps=1e-5, stride=1).blocks
+    folded = fold(block, tensors)
+    monkeypatch.setattr(certificate, "evaluate", lambda *arguments: naive.evaluate(*arguments) + 1e-9)
+    found = certify(block, tensors, folded.weight, folded.bias)
+    assert found.wrong == 0
+    assert not found.held
