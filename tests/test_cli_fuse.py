@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 
 from npreparam.checkpoints import load, recognise, save
 from npreparam.checkpoints.certificate import certify
-from npreparam.checkpoints.fold import EXACTLY, fold
+from npreparam.checkpoints.fold import EXACTLY, Reader, fold, kernel_of
 from npreparam.cli.app import app
 from npreparam.fuse import fuse_repvgg
+from npreparam.fuse.scalars import Magnitudes
 from tests.checkpoints import evaluate as naive
 from tests.checkpoints.real import real
 from tests.checkpoints.states import STATES, state
@@ -223,3 +224,16 @@ def test_the_measurement_catches_a_wrong_algebra(monkeypatch):
     found = certify(block, tensors, folded.weight, folded.bias)
     assert found.wrong == 0
     assert not found.held
+
+
+def test_rvsr_against_its_authors_fusion():
+    """They fuse in float32: after k roundings within 2*k*2**-24 of the sum of the magnitudes of its terms."""
+    theirs, ours = load(real("rvsr_fused_by_authors.pth")), load(real("rvsr_multibranch.ckpt"))
+    blocks = recognise(ours).blocks
+    for block in blocks:
+        folded, sizes = fold(block, ours), Reader(block.expression, ours)(Magnitudes(0.0))
+        name = block.fused.removeprefix("network.")
+        relative = 2 * sizes.roundings * 2.0**-24
+        assert (np.abs(folded.weight - theirs[f"{name}.weight"]) <= relative * kernel_of(sizes)[0]).all()
+        assert (np.abs(folded.bias - theirs[f"{name}.bias"]) <= relative * sizes.bias).all()
+    assert len(blocks) == 9
