@@ -16,7 +16,7 @@ import numpy as np
 from npreparam._errors import ArgumentError, ShapeError
 from npreparam._shapes import as_bool
 from npreparam.exact.roots import InverseRoot, Number, round_sum
-from npreparam.exact.rounding import FORMATS, Array, as_fractions, as_numbers, checked, result_dtype, round_numbers
+from npreparam.exact.rounding import FORMATS, Array, as_fractions, as_numbers, checked, result_dtype, round_ratio, round_to_bits
 from npreparam.exact.special import NAN, Special, order
 
 
@@ -152,6 +152,15 @@ def updated(mean: tuple[Array, list[Number]], var: tuple[Array, list[Number]], m
     if not 0 <= weight <= 1:
         raise ArgumentError(f"`momentum` (={momentum!r}), the weight of the new statistic, must be a number in [0, 1]")
     form, unbiased = FORMATS[dtype.name], Fraction(n, max(1, n - 1))
-    new_mean, new_var = (old * (1 - weight) + np.array(new, object) * (weight * factor)
-                         for (old, new), factor in ((mean, Fraction(1)), (var, unbiased)))
-    return round_numbers(new_mean, form).view(dtype), round_numbers(new_var, form).view(dtype)
+    blended = [[_round_blend(a, 1 - weight, b, weight * factor, form) for a, b in zip(old, new, strict=True)]
+               for (old, new), factor in ((mean, Fraction(1)), (var, unbiased))]
+    new_mean, new_var = (np.array(bits, form.bits).view(dtype) for bits in blended)
+    return new_mean, new_var
+
+
+def _round_blend(a: Number, of_a: Fraction, b: Number, of_b: Fraction, form: Format) -> int:
+    """The bits of a*of_a + b*of_b, without the greatest common divisors that Fractions would look for on the way."""
+    if isinstance(a, Special) or isinstance(b, Special):
+        return round_to_bits(a * of_a + b * of_b, form)
+    left, right = a.denominator * of_a.denominator, b.denominator * of_b.denominator
+    return round_ratio(a.numerator * of_a.numerator * right + b.numerator * of_b.numerator * left, left * right, form)

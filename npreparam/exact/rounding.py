@@ -89,7 +89,17 @@ def round_to_bits(value: Rational | Special, form: Format) -> int:
     sign_bit = 1 << (np.dtype(form.bits).itemsize * 8 - 1)
     if isinstance(value, Special):
         return form.overflow | (sign_bit if value.sign < 0 else 0) if value.sign else form.nan
-    numerator, denominator = abs(value.numerator), value.denominator
+    return round_ratio(value.numerator, value.denominator, form)
+
+
+def round_ratio(numerator: int, denominator: int, form: Format) -> int:
+    """The same of numerator/denominator, which need not be coprime; the denominator is positive.
+
+    >>> round_ratio(2, 6, FORMATS["float32"]) == round_to_bits(Fraction(1, 3), FORMATS["float32"])
+    True
+    """
+    sign = 1 << (np.dtype(form.bits).itemsize * 8 - 1) if numerator < 0 else 0
+    numerator = abs(numerator)
     if not numerator:
         return 0
     exponent = numerator.bit_length() - denominator.bit_length()
@@ -102,7 +112,7 @@ def round_to_bits(value: Rational | Special, form: Format) -> int:
         significand += 1
     # The bits of a finite value read as an integer count the values of the format from 0 up, so carries need no case of their own.
     bits = significand + ((max(exponent, form.e_min) - form.e_min) << (form.precision - 1))
-    return min(bits, form.overflow) | (sign_bit if value < 0 else 0)
+    return min(bits, form.overflow) | sign
 
 
 def round_numbers(values: Array, form: Format) -> Array:
