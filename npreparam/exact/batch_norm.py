@@ -16,7 +16,7 @@ import numpy as np
 from npreparam._errors import ArgumentError, ShapeError
 from npreparam._shapes import as_bool
 from npreparam.exact.roots import InverseRoot, Number, round_sum
-from npreparam.exact.rounding import FORMATS, Array, as_fractions, as_numbers, checked, result_dtype, round_ratio, round_to_bits
+from npreparam.exact.rounding import FORMATS, Array, Format, as_fractions, as_numbers, checked, result_dtype, round_ratio, round_to_bits
 from npreparam.exact.special import NAN, Special, order
 
 
