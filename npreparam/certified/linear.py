@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from npreparam._errors import ShapeError
 from npreparam._shapes import Window
 from npreparam.certified._inputs import check_terms, one_format, quiet, result_format, widened
 from npreparam.certified._record import Certified
 from npreparam.certified.conv2d import _forward
 from npreparam.certified.functions import narrowed
-from npreparam.ops._validate import check_rank, check_shape
+from npreparam.ops._geometry import check_linear, check_product
 
 Array = NDArray[Any]
 
@@ -28,12 +27,7 @@ def linear(x: Array, w: Array, b: Array | None = None, out_dtype: Any = "same") 
     array([[11.5]])
     """
     dtype = result_format(out_dtype, one_format(x=x, w=w, b=b, optional=("b",)))
-    check_rank(x, "x", 2, "(batch, input channels)")
-    check_rank(w, "w", 2, "(output channels, input channels)")
-    if x.shape[1] != w.shape[1]:
-        raise ShapeError(f"`in_features` (={x.shape[1]}, axis 1 of `x`) must be axis 1 of `w` (={w.shape[1]})")
-    if b is not None:
-        check_shape(b, "b", (w.shape[0],), "one value for each output channel")
+    check_linear(x, w, b)
     return _transposed(x, w, b, dtype)
 
 
@@ -47,10 +41,7 @@ def matmul(a: Array, b: Array, out_dtype: Any = "same") -> Certified:
     array([[11.]])
     """
     dtype = result_format(out_dtype, one_format(a=a, b=b))
-    check_rank(a, "a", 2, "(rows, inner)")
-    check_rank(b, "b", 2, "(inner, columns)")
-    if a.shape[1] != b.shape[0]:
-        raise ShapeError(f"the inner lengths must agree: axis 1 of `a` (={a.shape[1]}) and axis 0 of `b` (={b.shape[0]})")
+    check_product(a, b)
     return _transposed(a, b.T, None, dtype)
 
 

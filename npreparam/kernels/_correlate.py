@@ -68,7 +68,7 @@ class Operands(NamedTuple):
 
 
 class PairOperands(NamedTuple):
-    """The same for sums in doubled precision, without a floor; the second half of `y` is for what each sum lacks."""
+    """The same for sums in doubled precision, which have no floor (it is not looked at); the second half of `y` is for what each sum lacks."""
 
     w: Strided
     packed: Any

@@ -1,4 +1,4 @@
-"""Validation of convolutions: the shapes of all operands against each other, before any kernel sees raw memory."""
+"""Validation of convolutions and products: the shapes of all operands against each other, before any kernel sees raw memory."""
 
 from __future__ import annotations
 
@@ -91,3 +91,21 @@ def transposed_window(x_shape: Sequence[int], w_shape: Sequence[int], geometry: 
     if min(size) < 1 or min(x_shape[2:]) < 1:
         raise ShapeError(f"the output would be empty: (height, width) {size} for an input of {tuple(x_shape[2:])}; use less padding")
     return window, size
+
+
+def check_product(a: Array, b: Array) -> None:
+    """Raise ShapeError unless a and b are matrices whose product exists."""
+    check_rank(a, "a", 2, "(rows, inner)")
+    check_rank(b, "b", 2, "(inner, columns)")
+    if a.shape[1] != b.shape[0]:
+        raise ShapeError(f"the inner lengths must agree: axis 1 of `a` (={a.shape[1]}) and axis 0 of `b` (={b.shape[0]})")
+
+
+def check_linear(x: Array, w: Array, b: Array | None) -> None:
+    """Raise ShapeError unless x, w and b are the operands of a linear layer."""
+    check_rank(x, "x", 2, "(batch, input channels)")
+    check_rank(w, "w", 2, "(output channels, input channels)")
+    if x.shape[1] != w.shape[1]:
+        raise ShapeError(f"`in_features` (={x.shape[1]}, axis 1 of `x`) must be axis 1 of `w` (={w.shape[1]})")
+    if b is not None:
+        check_shape(b, "b", (w.shape[0],), "one value for each output channel")

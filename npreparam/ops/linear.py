@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from npreparam import kernels
-from npreparam._errors import ShapeError
+from npreparam.ops._geometry import check_linear, check_product
 from npreparam.ops._primitive import gradient, primitive
-from npreparam.ops._validate import Array, check_rank, check_shape, same_dtype
+from npreparam.ops._validate import Array, same_dtype
 from npreparam.ops.shape import sum as sum_over
 from npreparam.ops.shape import transpose
 
@@ -29,10 +29,7 @@ def matmul(a: Array, b: Array) -> Array:
     array([[11.]])
     """
     a, b = same_dtype(a=a, b=b)
-    check_rank(a, "a", 2, "(rows, inner)")
-    check_rank(b, "b", 2, "(inner, columns)")
-    if a.shape[1] != b.shape[0]:
-        raise ShapeError(f"the inner lengths must agree: axis 1 of `a` (={a.shape[1]}) and axis 0 of `b` (={b.shape[0]})")
+    check_product(a, b)
     return kernels.matmul.matmul(a, b)
 
 
@@ -60,12 +57,7 @@ def linear(x: Array, w: Array, b: Array | None = None) -> Array:
     array([[11.5]])
     """
     x, w, b = same_dtype(x=x, w=w, b=b, optional=("b",))
-    check_rank(x, "x", 2, "(batch, input channels)")
-    check_rank(w, "w", 2, "(output channels, input channels)")
-    if x.shape[1] != w.shape[1]:
-        raise ShapeError(f"`in_features` (={x.shape[1]}, axis 1 of `x`) must be axis 1 of `w` (={w.shape[1]})")
-    if b is not None:
-        check_shape(b, "b", (w.shape[0],), "one value for each output channel")
+    check_linear(x, w, b)
     return kernels.matmul.linear(x, w, b)
 
 
