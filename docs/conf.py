@@ -44,6 +44,7 @@ nitpicky = False
 default_role = "code"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+autodoc_type_aliases = {name: name for name in ("Array", "Padding", "Size2", "Pair")}
 autodoc_default_options = {"members": True, "show-inheritance": False}
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88

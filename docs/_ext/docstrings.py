@@ -45,7 +45,7 @@ def rewritten(lines: list[str]) -> list[str]:
             out += [escaped(line) for line in paragraph[:split]]
             if paragraph[split:]:
                 body = next((i for i, line in enumerate(paragraph[split:]) if line[0] != " "), len(paragraph) - split) + split
-                out += ["", "::", "", *(f"    {line}" for line in paragraph[split:body]), "", *(escaped(line.strip()) for line in paragraph[body:])]
+                out += ["", ".. code-block:: text", "", *(f"    {line}" for line in paragraph[split:body]), "", *(escaped(line.strip()) for line in paragraph[body:])]
         out.append("")
     return out
 
