@@ -41,11 +41,12 @@ def rewritten(lines: list[str]) -> list[str]:
         elif paragraph[0].startswith("* "):
             out += [f"* {escaped(line[2:])}" if line.startswith("* ") else f"  {escaped(line.strip())}" for line in paragraph]
         else:
-            split = next((i for i, line in enumerate(paragraph) if line[0] == " "), len(paragraph))
-            out += [escaped(line) for line in paragraph[:split]]
-            if paragraph[split:]:
-                body = next((i for i, line in enumerate(paragraph[split:]) if line[0] != " "), len(paragraph) - split) + split
-                out += ["", ".. code-block:: text", "", *(f"    {line}" for line in paragraph[split:body]), "", *(escaped(line.strip()) for line in paragraph[body:])]
+            begin = next((i for i, line in enumerate(paragraph) if line[0] == " "), len(paragraph))
+            end = next((i for i, line in enumerate(paragraph) if i > begin and line[0] != " "), len(paragraph))
+            out += [escaped(line) for line in paragraph[:begin]]
+            if paragraph[begin:end]:
+                out += ["", ".. code-block:: text", "", *(f"    {line}" for line in paragraph[begin:end]), ""]
+            out += [escaped(line.strip()) for line in paragraph[end:]]
         out.append("")
     return out
 

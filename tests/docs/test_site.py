@@ -43,7 +43,7 @@ class References(HTMLParser):
             self.anchors.add(found["id"])
         if tag == "a" and found.get("href"):
             self.links.append(found["href"])
-        if tag in ("img", "script") and found.get("src") or tag == "link" and found.get("rel") in ("stylesheet", "icon"):
+        if (tag in ("img", "script") and found.get("src")) or (tag == "link" and found.get("rel") in ("stylesheet", "icon")):
             self.resources.append(found.get("src") or found["href"])
         if tag == "img" and not found.get("alt"):
             self.silent.append(found.get("src", ""))
@@ -63,7 +63,7 @@ def broken(page: str, targets: list[str]) -> list[str]:
         path = ((SITE / page).parent / unquote(parts.path)).resolve() if parts.path else SITE / page
         if path.is_dir():
             path /= "index.html"
-        if not path.is_file() or parts.fragment and path.suffix == ".html" and unquote(parts.fragment) not in References(path.read_text()).anchors:
+        if not path.is_file() or (parts.fragment and path.suffix == ".html" and unquote(parts.fragment) not in References(path.read_text()).anchors):
             missing.append(target)
     return missing
 
@@ -146,7 +146,7 @@ def moved(tab, values, log_eps):
 
 def reference(shown, eps):
     """The library's kernel and bias, and the sums of absolute values that bound rounding errors."""
-    bns = [tuple(np.array([shown[f"{branch}-{name}"]]) for name in ("gamma", "beta", "mean", "variance")) + (eps,) for branch in BRANCHES]
+    bns = [(*(np.array([shown[f"{branch}-{name}"]]) for name in ("gamma", "beta", "mean", "variance")), eps) for branch in BRANCHES]
     kernel, bias = fuse.fuse_repvgg(W3, bns[0], W1, bns[1], bns[2])
     scales = [abs(gamma[0]) / np.sqrt(var[0] + eps) for gamma, _, _, var, eps in bns]
     size = scales[0] * np.abs(W3)
