@@ -10,7 +10,11 @@ from npreparam.plots._style import Array, Figure, heat, new_figure
 
 
 def loss_curves(curves: Mapping[str, Sequence[float]], epochs: Mapping[str, int] | None = None) -> Figure:
-    """One panel for each named history of losses, evenly spread over its `epochs`; by default one loss for each epoch."""
+    """One panel for each named history of losses, evenly spread over its `epochs`; by default one loss for each epoch.
+
+    >>> loss_curves({"loss": [2.0, 1.0]}).axes[0].get_title()
+    'loss'
+    """
     figure = new_figure(5 * len(curves), 3.4)
     for axes, (name, values) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True):
         last = len(values) if epochs is None else epochs[name]
@@ -21,7 +25,11 @@ def loss_curves(curves: Mapping[str, Sequence[float]], epochs: Mapping[str, int]
 
 
 def images(pictures: Array, columns: int = 10, title: str = "") -> Figure:
-    """A grid of gray images (N, 1, H, W) in [0, 1]."""
+    """A grid of gray images (N, 1, H, W) in [0, 1].
+
+    >>> len(images(np.zeros((3, 1, 8, 8)), columns=2).axes)
+    4
+    """
     rows = -(-len(pictures) // columns)
     figure = new_figure(0.7 * columns, 0.7 * rows + 0.4)
     figure.suptitle(title)
@@ -34,13 +42,21 @@ def images(pictures: Array, columns: int = 10, title: str = "") -> Figure:
 
 
 def reconstructions(originals: Array, decoded: Array) -> Figure:
-    """Originals in rows, each over its reconstruction."""
+    """Originals in rows, each over its reconstruction.
+
+    >>> len(reconstructions(np.zeros((2, 1, 8, 8)), np.zeros((2, 1, 8, 8))).axes)
+    4
+    """
     columns = len(originals)
     return images(np.concatenate([originals, decoded]), columns, "held-out images and their reconstructions")
 
 
 def branch_kernels(branches: Sequence[tuple[str, Array]], channel: int = 0) -> Figure:
-    """The 3x3 kernels of the branches and their sum, for one output channel and the input channel of the same number (within its group)."""
+    """The 3x3 kernels of the branches and their sum, for one output channel and the input channel of the same number (within its group).
+
+    >>> len(branch_kernels([("3x3", np.ones((1, 1, 3, 3))), ("1x1", np.ones((1, 1, 3, 3)))]).axes)
+    3
+    """
     named = [*branches, ("sum = fused kernel", np.sum([kernel for _, kernel in branches], axis=0))]
     planes = [(name, kernel[channel, channel % kernel.shape[1]]) for name, kernel in named]
     limit = max(float(np.abs(plane).max()) for _, plane in planes)
