@@ -11,8 +11,9 @@ pytest.importorskip("typer")
 from typer.testing import CliRunner
 
 from npreparam.checkpoints import load, recognise, save
+from npreparam.checkpoints._read import Reader
 from npreparam.checkpoints.certificate import certify
-from npreparam.checkpoints.fold import EXACTLY, Reader, fold, kernel_of
+from npreparam.checkpoints.fold import EXACTLY, fold, kernel_of
 from npreparam.cli.app import app
 from npreparam.fuse import fuse_repvgg
 from npreparam.fuse.scalars import Magnitudes
