@@ -148,7 +148,7 @@ def test_bad_numbers_are_one_line(part, value, small):
     assert not small.with_name("out.npz").exists()
 
 
-@pytest.mark.parametrize("family", sorted(set(STATES) - {"bn_linear"}))
+@pytest.mark.parametrize("family", sorted(set(STATES) - {"bn_linear", "repmlp"}))
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_every_family_is_within_its_certificate(family, dtype):
     tensors = state(STATES[family], "m.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from npreparam.checkpoints._match import STATISTICS
+from npreparam.checkpoints._leaves import STATISTICS
 
 Shapes = Mapping[str, tuple[int, ...]]
 

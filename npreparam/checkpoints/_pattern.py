@@ -4,7 +4,8 @@
     argument   = expression | path | option "=" value
     repeat     = "?" (may be absent) | "+" (one or more) | "*" (any number)
 
-A path is relative to the block; "{i}" in it stands for a number, the same throughout the term that is repeated.
+A path is relative to the block; "{i}" in it stands for a number, the same throughout the term that is repeated, or, where `fused` has it
+too, throughout the block.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from typing import Any
 from npreparam._errors import ArgumentError, FormatError
 
 TOKEN = re.compile(r"\s*([A-Za-z0-9_.{}+-]+(?=\s*[(,)=]|$)|[(),=?*+])")
-KINDS = {"sum", "seq", "either", "conv", "conv_bn", "bn", "scale", "pad", "avgpool", "identity", "skip"}
-OPTIONS = {"weight", "bias", "factor", "pad", "dilation", "stride", "groups", "kernel", "number", "when"}
+KINDS = {"sum", "cat", "split", "last", "grid", "seq", "either", "conv", "conv_bn", "bn", "scale", "pad", "avgpool", "shuffle", "identity", "skip"}
+OPTIONS = {"weight", "bias", "factor", "shape", "pad", "dilation", "stride", "groups", "kernel", "number", "row", "size", "when"}
 MAX_NESTING = 20
 
 

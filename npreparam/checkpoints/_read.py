@@ -9,8 +9,36 @@ from typing import Any
 
 import numpy as np
 
-from npreparam.checkpoints.expression import AvgPool, BatchNorm, Conv, Expression, Pad, Scale, Sequence, Sum, leaves
-from npreparam.fuse import AffineConv, add, average_pool, compose, from_conv, from_conv_transpose, identity, pad, pointwise, select
+from npreparam.checkpoints.expression import (
+    AvgPool,
+    BatchNorm,
+    Concat,
+    Conv,
+    Expression,
+    OnGrid,
+    Pad,
+    Scale,
+    Sequence,
+    Shuffle,
+    Slice,
+    Sum,
+    leaves,
+)
+from npreparam.fuse import (
+    AffineConv,
+    add,
+    average_pool,
+    compose,
+    concat_outputs,
+    from_conv,
+    from_conv_transpose,
+    identity,
+    on_grid,
+    pad,
+    pointwise,
+    select,
+    shuffle,
+)
 from npreparam.fuse.affine import zeros
 from npreparam.fuse.scalars import BATCH_NORM_ROUNDINGS, EXACT, Scalars
 
@@ -71,6 +99,11 @@ class Reader:
                 for step in expression.steps:
                     parts.append(self.read(step, scalars, parts[-1].outputs if parts else channels))
                 return reduce(self._then, parts)
+            case Concat():
+                inputs = input_channels(expression, self.tensors) or channels
+                return concat_outputs(*(self.read(term, scalars, inputs) for term in expression.terms))
+            case OnGrid():
+                return on_grid(self.read(expression.term, scalars, input_channels(expression.term, self.tensors)), expression.size)
             case Conv():
                 return self._conv(expression, scalars)
             case BatchNorm():
@@ -81,6 +114,10 @@ class Reader:
                 return pad(channels, tuple((n, n) for n in expression.amount), len(expression.amount))
             case AvgPool():
                 return average_pool(channels, expression.kernel, expression.stride or 1, exact=scalars is EXACT)
+            case Shuffle():
+                return shuffle(channels, expression.groups)
+            case Slice():
+                return select(expression.of, range(expression.first, expression.first + expression.count))
         return identity(channels)
 
     def _then(self, first: AffineConv, second: AffineConv, border: str = "exact") -> AffineConv:
@@ -96,12 +133,14 @@ class Reader:
         if conv.factor:
             factor = self._numbers(conv.factor, scalars)
             weight = weight * factor.reshape(len(weight), *factor.shape[1:], *(1,) * (weight.ndim - max(1, factor.ndim)))
+        if conv.shape:
+            weight = kernel_of_window(weight, self._numbers(conv.shape, scalars))
         bias = self._numbers(conv.bias, scalars) if conv.bias else None
         padding, dilation, groups = conv.padding or 0, conv.dilation or 1, conv.groups or 1
         if conv.transposed:  # of stride 1 it would become a convolution, with the taps mirrored
             return from_conv_transpose(weight, bias, max(2, conv.stride or 2), padding, 0, dilation, groups)
         made = from_conv(weight, bias, conv.stride or 1, padding, dilation, groups)
-        return replace(made, roundings=int(conv.factor is not None))
+        return replace(made, roundings=(conv.factor is not None) + (conv.shape is not None))
 
     def _batch_norm(self, norm: BatchNorm, scalars: Scalars) -> AffineConv:
         mean, var = (np.asarray(self.tensors[name], np.float64) for name in (norm.mean, norm.var))
@@ -112,9 +151,19 @@ class Reader:
     def _scale(self, step: Scale, scalars: Scalars, channels: int) -> AffineConv:
         scale = np.broadcast_to(scalars.numbers(np.array([step.number])), channels)
         if step.weight:
-            scale = scale * self._numbers(step.weight, scalars).reshape(-1)
+            scale = scale * scale_of(self._numbers(step.weight, scalars), step.row)
         shift = np.broadcast_to(self._numbers(step.bias, scalars).reshape(-1), channels) if step.bias else None
         return pointwise(scale, shift, 1)
+
+
+def scale_of(stored: Array, row: int | None) -> Array:
+    """The numbers of a scale: one for each channel or for all, of a matrix those of one row."""
+    return stored.reshape(-1) if row is None else stored[row]
+
+
+def kernel_of_window(weight: Array, window: Array) -> Array:
+    """A 1x1 kernel times a window, or one for each output channel."""
+    return weight * (window if window.ndim == weight.ndim - 2 else window[:, None])
 
 
 def input_channels(expression: Expression, tensors: Tensors) -> int:
@@ -130,8 +179,13 @@ def input_channels(expression: Expression, tensors: Tensors) -> int:
         case BatchNorm():
             return len(tensors[expression.mean])
         case Scale():
-            return max((tensors[name].size for name in (expression.weight, expression.bias) if name), default=0) if expression.weight else 0
-        case Sum():
+            named = (expression.weight, expression.bias) if expression.weight else ()
+            return max((scale_of(tensors[name], expression.row).size for name in named if name), default=0)
+        case Slice():
+            return expression.of
+        case OnGrid():
+            return input_channels(expression.term, tensors) * int(np.prod(expression.size))
+        case Sum() | Concat():
             return max(input_channels(term, tensors) for term in expression.terms)
         case Sequence():
             return next(filter(None, (input_channels(step, tensors) for step in expression.steps)), 0)

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from npreparam import ops
+from npreparam.checkpoints._evaluate import evaluate, flat
 from npreparam.checkpoints._read import Array, Reader, Tensors, input_channels
 from npreparam.checkpoints._recognise import Block
-from npreparam.checkpoints.expression import AvgPool, BatchNorm, Conv, Expression, Pad, Scale, Sequence, Sum, leaves
+from npreparam.checkpoints.expression import AvgPool, Conv, Expression, leaves
 from npreparam.checkpoints.fold import kernel_of
 from npreparam.fuse.rounded import UNIT
 from npreparam.fuse.scalars import FLOAT64, Magnitudes
@@ -84,7 +85,8 @@ def _per_output(w: Array, groups: int, transposed: bool) -> Array:
 def _roundings(leaf: Expression, tensors: Tensors) -> int:
     """At most so many lie behind a number that one step of the evaluation has made."""
     if isinstance(leaf, Conv):
-        return tensors[leaf.weight].size // min(tensors[leaf.weight].shape[:2]) + 2
+        window = int(np.prod(tensors[leaf.shape].shape)) if leaf.shape else 1
+        return tensors[leaf.weight].size // min(tensors[leaf.weight].shape[:2]) * window + 2
     return int(np.prod(leaf.kernel)) + 2 if isinstance(leaf, AvgPool) else 8
 
 
@@ -98,58 +100,5 @@ def _measure(expression: Expression, tensors: Tensors, stored: tuple[Array, Arra
     extra = {name: (*([(0, 0) if name == "padding" else 0 if name == "output_padding" else 1] * (2 - len(plane))), *value)
              for name, value in geometry.items() if name != "groups"}
     operation = ops.conv_transpose2d if "output_padding" in geometry else ops.conv2d
-    fused = operation(x, _flat(weight), bias, **extra, groups=geometry["groups"])
+    fused = operation(x, flat(weight), bias, **extra, groups=geometry["groups"])
     return float(np.abs(fused - evaluate(expression, tensors, x)).max())
-
-
-def _flat(weight: Array) -> Array:
-    """A kernel over fewer than two axes as one over two."""
-    return weight.reshape(*weight.shape[:2], *(1,) * (4 - weight.ndim), *weight.shape[2:])
-
-
-def evaluate(expression: Expression, tensors: Tensors, x: Array) -> Array:
-    """An expression applied to x (N, C, H, W) in float64, branch by branch.
-
-    >>> evaluate(Sum((Scale("s"), Pad((0, 0)))), {"s": np.array([2.0])}, np.ones((1, 1, 1, 1)))
-    array([[[[3.]]]])
-    """
-    def tensor(name: str | None, default: float) -> Array:
-        return np.asarray(tensors[name] if name else [default], np.float64).reshape(-1, 1, 1)
-
-    match expression:
-        case Sum():
-            return sum(evaluate(term, tensors, x) for term in expression.terms)  # type: ignore[return-value]
-        case Sequence():
-            for step in expression.steps:
-                x = evaluate(step, tensors, x)
-        case Conv():
-            return _conv(expression, tensors, x)
-        case BatchNorm():
-            spread = np.sqrt(tensor(expression.var, 1) + expression.eps)
-            return (x - tensor(expression.mean, 0)) / spread * tensor(expression.weight, 1) + tensor(expression.bias, 0)
-        case Scale():
-            return expression.number * tensor(expression.weight, 1) * x + tensor(expression.bias, 0)
-        case Pad():
-            amount = (0,) * (2 - len(expression.amount)) + expression.amount
-            x = np.pad(x, ((0, 0), (0, 0), *((max(n, 0),) * 2 for n in amount)))
-            return x[(..., *(slice(max(-n, 0), size - max(-n, 0)) for n, size in zip(amount, x.shape[2:], strict=True)))]
-        case AvgPool():
-            return ops.avg_pool2d(x, (1,) * (2 - len(expression.kernel)) + expression.kernel, expression.stride or 1)
-    return x
-
-
-def _conv(conv: Conv, tensors: Tensors, x: Array) -> Array:
-    weight = np.asarray(tensors[conv.weight], np.float64)
-    if conv.factor:
-        factor = np.asarray(tensors[conv.factor], np.float64)
-        weight = weight * factor.reshape(*factor.shape, *(1,) * (weight.ndim - factor.ndim))
-    bias = np.asarray(tensors[conv.bias], np.float64) if conv.bias else None
-    missing = 4 - weight.ndim
-    sizes = conv.padding or (0,) * (2 - missing)
-    padding = tuple((n, n) for n in ((0,) * missing + sizes))
-    stride = max(2, conv.stride or 2) if conv.transposed else conv.stride or 1
-    dilation, groups = conv.dilation or 1, conv.groups or 1
-    strides = ((1,) * missing + (stride,) * (2 - missing))
-    if conv.transposed:
-        return ops.conv_transpose2d(x, _flat(weight), bias, strides, padding, 0, dilation, groups)
-    return ops.conv2d(x, _flat(weight), bias, strides, padding, dilation, groups)

@@ -100,7 +100,7 @@ def matmul(a: Array, b: Array) -> Array:
     >>> matmul(half, half)[0, 0]
     Fraction(1, 2)
     """
-    if a.dtype != object or not all(type(number) is Fraction for array in (a, b) for number in array.flat):
+    if a.dtype != object or not all(type(number) in (Fraction, int) for array in (a, b) for number in array.flat):
         return np.matmul(a, b)
     (whole, below), (other, below_other) = map(_over_common_denominator, (a, b))
     products, denominator = np.matmul(whole, other), below * below_other
