@@ -7,6 +7,7 @@ from npreparam.checkpoints._pattern import Pattern, read_patterns
 from npreparam.checkpoints._recognise import Block, Recognition, recognise
 from npreparam.checkpoints.certificate import Certificate, certify
 from npreparam.checkpoints.fold import Folded, fold
+from npreparam.checkpoints.transform import Fused, Measure, Row, fuse, verify
 
-__all__ = ["Block", "Certificate", "Checkpoint", "Folded", "PassedOver", "Pattern", "Recognition", "Span", "certify", "families", "fold", "load",
-           "read_patterns", "recognise", "save"]
+__all__ = ["Block", "Certificate", "Checkpoint", "Folded", "Fused", "Measure", "PassedOver", "Pattern", "Recognition", "Row", "Span", "certify",
+           "families", "fold", "fuse", "load", "read_patterns", "recognise", "save", "verify"]

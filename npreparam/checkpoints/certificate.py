@@ -34,13 +34,15 @@ IMAGES, SPARE = 2, 4
 class Certificate:
     """`bound` for |x| <= X; `measured`, the largest difference on random inputs in float64, itself known to within `evaluation`.
 
-    `wrong` is the number of stored parameters that are not the block's, rounded; `measured` is None where `ops` have no such convolution.
+    `largest` is X. `wrong` is the number of stored parameters that are not the block's, rounded; `measured` is None where `ops` have no such
+    convolution.
     """
 
     bound: float
     measured: float | None
     evaluation: float
     wrong: int
+    largest: float = 1.0
 
     @property
     def held(self) -> bool:
@@ -48,16 +50,20 @@ class Certificate:
         return self.wrong == 0 and (self.measured is None or self.measured <= self.bound + self.evaluation)
 
 
-def certify(block: Block, tensors: Tensors, weight: Array, bias: Array, largest: float = 1.0, seed: int = 0) -> Certificate:
+def certify(block: Block, tensors: Tensors, weight: Array, bias: Array, largest: float = 1.0, *, seed: int = 0,
+            inputs: Array | None = None) -> Certificate:
     """The certificate of stored parameters (see above) for inputs of at most `largest` in magnitude.
 
-    Arrays of the wrong shape have all their numbers wrong, and no bound.
+    Measured on random images, or on `inputs` (N, C, H, W), whose largest magnitude then is that of the bound. Arrays of the wrong shape have
+    all their numbers wrong, and no bound.
     """
+    if inputs is not None:
+        largest = float(np.abs(inputs).max())
     reader = Reader(block.expression, tensors)
     conv, sizes = reader(FLOAT64), reader(Magnitudes(2.0 ** (-960 / (1 + sum(1 for _ in leaves(block.expression))))))
     (kernel, geometry), (size, _) = kernel_of(conv), kernel_of(sizes)
     if weight.shape != kernel.shape or bias.shape != conv.bias.shape:
-        return Certificate(float("inf"), None, 0.0, weight.size + bias.size)
+        return Certificate(float("inf"), None, 0.0, weight.size + bias.size, largest)
     relative = (2 * conv.roundings + 4) * UNIT
     ways = [(weight, kernel, size), (bias, conv.bias, sizes.bias)]
     allowed = [_half_ulp(stored) + relative * each for stored, _, each in ways]
@@ -67,8 +73,9 @@ def certify(block: Block, tensors: Tensors, weight: Array, bias: Array, largest:
     count = 2 * weight[0].size * (conv.inputs if conv.transposed else 1) + sum(_roundings(leaf, tensors) for leaf in leaves(block.expression))
     reach = (_per_output(size + np.abs(weight.astype(np.float64)), conv.groups, conv.transposed) * largest
              + sizes.bias + np.abs(bias.astype(np.float64))).max()
-    measured = _measure(block.expression, tensors, (weight, bias), geometry, (largest, seed)) if conv.rank <= 2 else None
-    return Certificate(bound, measured, float(2 * count * UNIT * reach), sum(int((~each).sum()) for each in near))
+    x = _random(weight, input_channels(block.expression, tensors), largest, seed) if inputs is None else inputs.astype(np.float64)
+    measured = _measure(block.expression, tensors, (weight, bias), geometry, x) if conv.rank <= 2 else None
+    return Certificate(bound, measured, float(2 * count * UNIT * reach), sum(int((~each).sum()) for each in near), largest)
 
 
 def _half_ulp(stored: Array) -> Array:
@@ -90,14 +97,17 @@ def _roundings(leaf: Expression, tensors: Tensors) -> int:
     return int(np.prod(leaf.kernel)) + 2 if isinstance(leaf, AvgPool) else 8
 
 
-def _measure(expression: Expression, tensors: Tensors, stored: tuple[Array, Array], geometry: dict[str, Any], draw: tuple[float, int]) -> float:
-    """The largest difference on images a little larger than the kernel, so that every border is met."""
-    largest, seed = draw
-    weight, bias = (array.astype(np.float64) for array in stored)
+def _random(weight: Array, channels: int, largest: float, seed: int) -> Array:
+    """Images a little larger than the kernel, so that every border is met."""
     plane = tuple(n + SPARE for n in weight.shape[2:])
-    sides = (*(1,) * (2 - len(plane)), *plane)
-    x = np.random.default_rng(seed).uniform(-largest, largest, (IMAGES, input_channels(expression, tensors), *sides))
-    extra = {name: (*([(0, 0) if name == "padding" else 0 if name == "output_padding" else 1] * (2 - len(plane))), *value)
+    return np.random.default_rng(seed).uniform(-largest, largest, (IMAGES, channels, *(1,) * (2 - len(plane)), *plane))
+
+
+def _measure(expression: Expression, tensors: Tensors, stored: tuple[Array, Array], geometry: dict[str, Any], x: Array) -> float:
+    """The largest difference between the fused convolution and the branches."""
+    weight, bias = (array.astype(np.float64) for array in stored)
+    missing = 4 - weight.ndim
+    extra = {name: (*([(0, 0) if name == "padding" else 0 if name == "output_padding" else 1] * missing), *value)
              for name, value in geometry.items() if name != "groups"}
     operation = ops.conv_transpose2d if "output_padding" in geometry else ops.conv2d
     fused = operation(x, flat(weight), bias, **extra, groups=geometry["groups"])

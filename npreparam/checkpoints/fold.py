@@ -37,14 +37,15 @@ def fold(block: Block, tensors: Tensors, dtype: DTypeLike | None = None) -> Fold
     rounding is too large for exact arithmetic; then, and in other formats, from the float64 value. `Folded.rounding` says which.
 
     Raises FusionError: a refused block, one of which something must still be given, numbers that are not finite, no exact border.
+
+    >>> from npreparam.checkpoints import certify, recognise
+    >>> tensors = {"0.weight": np.full((2, 3, 3, 1), 0.1, np.float32), "1.weight": np.full((4, 2, 1, 3), 0.1, np.float32)}
+    >>> block, = recognise(tensors, "tdesr").blocks
+    >>> folded = fold(block, tensors)
+    >>> folded.weight.shape, folded.rounding, certify(block, tensors, folded.weight, folded.bias).held
+    ((4, 3, 3, 3), 'correctly rounded', True)
     """
-    if block.refusal:
-        raise FusionError(block.refusal, "leave it as it is")
-    if block.needed():
-        raise FusionError(f"its tensors do not tell {', '.join(block.needed())}", "give it, or describe the family in a TOML file")
-    bad = next((name for name in block.tensors if not np.isfinite(np.asarray(tensors[name], np.float64)).all()), None)
-    if bad:
-        raise FusionError(f"{bad} holds a number that is not finite", "repair the checkpoint")
+    check(block, tensors)
     first = next((leaf.weight for leaf in leaves(block.expression) if isinstance(leaf, Conv)), block.tensors[0])
     dtype = np.dtype(tensors[first].dtype if dtype is None else dtype)
     reader = Reader(block.expression, tensors)
@@ -60,6 +61,17 @@ def fold(block: Block, tensors: Tensors, dtype: DTypeLike | None = None) -> Fold
     if not (np.isfinite(weight.astype(np.float64)).all() and np.isfinite(bias.astype(np.float64)).all()):
         raise FusionError(f"its fused numbers exceed {dtype}", "store a wider format")
     return Folded(weight, bias, rounding)
+
+
+def check(block: Block, tensors: Tensors) -> None:
+    """FusionError for a block that is refused, of which something must still be given, or with numbers that are not finite."""
+    if block.refusal:
+        raise FusionError(block.refusal, "leave it as it is")
+    if block.needed():
+        raise FusionError(f"its tensors do not tell {', '.join(block.needed())}", "give it, or describe the family in a TOML file")
+    bad = next((name for name in block.tensors if not np.isfinite(np.asarray(tensors[name], np.float64)).all()), None)
+    if bad:
+        raise FusionError(f"{bad} holds a number that is not finite", "repair the checkpoint")
 
 
 def kernel_of(conv: AffineConv) -> tuple[Array, dict[str, Any]]:
