@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike
 from npreparam._errors import FusionError
 from npreparam.checkpoints._read import Array, CostlyError, Reader, Tensors
 from npreparam.checkpoints._recognise import Block
+from npreparam.checkpoints._rows import Rows
 from npreparam.checkpoints.expression import Conv, leaves
 from npreparam.fuse import AffineConv, to_conv_transpose2d
 from npreparam.fuse.rounded import STORED, correctly_rounded
@@ -53,7 +54,7 @@ def fold(block: Block, tensors: Tensors, dtype: DTypeLike | None = None) -> Fold
     conv = reader(FLOAT64)
     if rounding == EXACTLY:
         try:
-            conv = correctly_rounded(reader, dtype, sum(1 for _ in leaves(block.expression)) + 1, reader.entry)
+            conv = correctly_rounded(reader, dtype, sum(1 for _ in leaves(block.expression)) + 1, Rows(reader).entry)
         except CostlyError:
             rounding = ONCE
     with np.errstate(over="ignore", under="ignore"):
