@@ -71,19 +71,21 @@ class Rows:
         return _narrowed(self.reader.then(part, row.map, "interior"), whole.inputs)
 
     def _after_conv(self, row: Row, conv: Conv) -> Row:
-        """Only the kernels of the channels that are used, as a dense convolution."""
+        """Only the kernels of the channels that are used, as a dense convolution or a depthwise one."""
         tensors = self.reader.tensors
         weight = tensors[conv.weight]
         groups, per_group = conv.groups or 1, weight.shape[1]
+        stored = {name: tensors[name][row.used] for name in (conv.bias, conv.factor) if name}
+        if conv.shape:
+            window = tensors[conv.shape]
+            stored[conv.shape] = window if window.ndim == weight.ndim - 2 else window[row.used]
+        if groups == len(weight) and per_group == 1:  # each channel by itself
+            return row._replace(map=self._composed(row, replace(conv, groups=len(row.used)), stored | {conv.weight: weight[row.used]}))
         dense = np.zeros((len(row.used), per_group * groups, *weight.shape[2:]))
         for i, channel in enumerate(row.used):
             first = channel // (len(weight) // groups) * per_group
             dense[i, first:first + per_group] = weight[channel]
-        stored = {conv.weight: dense} | {name: tensors[name][row.used] for name in (conv.bias, conv.factor) if name}
-        if conv.shape:
-            window = tensors[conv.shape]
-            stored[conv.shape] = window if window.ndim == weight.ndim - 2 else window[row.used]
-        return _narrowed(self._composed(row, replace(conv, groups=1), stored), per_group * groups)
+        return _narrowed(self._composed(row, replace(conv, groups=1), stored | {conv.weight: dense}), per_group * groups)
 
     def _composed(self, row: Row, leaf: Expression, stored: dict[str, Array]) -> AffineConv:
         read = Reader(leaf, stored).read(leaf, EXACT, len(row.used))
