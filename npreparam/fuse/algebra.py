@@ -15,6 +15,7 @@ from npreparam._shapes import as_int
 from npreparam.exact.rounding import as_fractions
 from npreparam.fuse.affine import AffineConv, Array, Offset, apply_to, pointwise, zeros
 from npreparam.fuse.border import check_border, reads_beyond
+from npreparam.fuse.scalars import matmul
 
 
 def regroup(conv: AffineConv, groups: int) -> AffineConv:
@@ -177,7 +178,7 @@ def _products(second: AffineConv, first: AffineConv, place: Callable[[Offset, Of
     else:
         groups = math.gcd(second.groups, first.groups)
         left, right = (_coarser(conv, groups).blocks.reshape(len(conv.taps), groups, conv.outputs // groups, -1) for conv in (second, first))
-    multiply = np.multiply if second.is_depthwise or first.is_depthwise else np.matmul
+    multiply = np.multiply if second.is_depthwise or first.is_depthwise else matmul
     sums: dict[Offset, Array] = {}
     for tap2, block2 in zip(second.taps, left, strict=True):
         for tap1, block1 in zip(first.taps, right, strict=True):
