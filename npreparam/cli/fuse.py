@@ -97,11 +97,12 @@ def run_fuse(source: Path, out: Path, answers: Answers, reports: Reports, choice
     measure = Measure(reports.max_input, real_inputs(reports.inputs, found.blocks))
     with progress(found.blocks, console) as step:
         result = checkpoints.fuse(tensors, found, dtype, insist=choices["largest"], measure=measure, step=step)
-    console.print(table(result.rows))
+    if result.rows:
+        console.print(table(result.rows))
     faults, notes = _verdict(result, choices["force"], reports)
     record = _record("fuse", source, reports, result)
     if not dry and not faults:
-        save(out, result.tensors, {"npreparam": json.dumps({"input sha256": record["input"]["sha256"]})})
+        save(out, result.tensors, {"npreparam": json.dumps({"input sha256": record["input"]["sha256"], "answers": answers.to_json()})})
         record["output"] = _file(out)
         console.print(f"{out.name}: {len(tensors)} tensors -> {len(result.tensors)}, sha256 {record['output']['sha256']}", soft_wrap=True,
                       markup=False)
@@ -114,14 +115,33 @@ def run_verify(source: Path, other: Path, answers: Answers, reports: Reports, fo
     """Check that a file is what fusing another gives: every stored number, and all tensors that pass through bit for bit."""
     prepare({"--report": reports.report, "--html": reports.html}, (source, other), reports.overwrite)
     tensors, stored = load(source), load(other)
+    said = _said(stored.metadata.get("npreparam"))
+    answers, taken = answers.completed(said.get("answers"))
     found = answers.recognise(tensors)
     measure = Measure(reports.max_input, real_inputs(reports.inputs, found.blocks))
     with progress(found.blocks, console) as step:
         result = checkpoints.verify(tensors, stored, found, measure=measure, step=step)
-    console.print(table(result.rows))
+    if result.rows:
+        console.print(table(result.rows))
     faults, notes = _verdict(result, force, reports)
-    _write(_record("verify", source, reports, result) | {"output": _file(other)}, reports)
+    record = _record("verify", source, reports, result) | {"output": _file(other)}
+    if taken:
+        notes.append(f"as {other.name} says it was fused with: {taken}")
+    if said.get("input sha256") not in (None, record["input"]["sha256"]):
+        notes.append(f"{other.name} says it was fused from another file, of sha256 {said['input sha256']}")
+    if not faults:
+        console.print(f"{other.name} is {source.name}, fused: every block is within its bound", soft_wrap=True, markup=False, highlight=False)
+    _write(record, reports)
     return faults, notes
+
+
+def _said(text: Any) -> dict[str, Any]:
+    """What `fuse` wrote into a file about itself, or nothing."""
+    try:
+        said = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def _verdict(result: Fused, force: bool, reports: Reports) -> Verdict:
