@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -14,7 +15,7 @@ from npreparam.checkpoints._recognise import Block
 from npreparam.checkpoints.expression import Conv, leaves
 from npreparam.fuse import AffineConv, to_conv_transpose2d
 from npreparam.fuse.rounded import STORED, correctly_rounded
-from npreparam.fuse.scalars import FLOAT64
+from npreparam.fuse.scalars import FLOAT64, Scalars
 
 EXACTLY, ONCE = "correctly rounded", "float64, then rounded once"
 
@@ -49,18 +50,38 @@ def fold(block: Block, tensors: Tensors, dtype: DTypeLike | None = None) -> Fold
     first = next((leaf.weight for leaf in leaves(block.expression) if isinstance(leaf, Conv)), block.tensors[0])
     dtype = np.dtype(tensors[first].dtype if dtype is None else dtype)
     reader = Reader(block.expression, tensors)
-    rounding = EXACTLY if dtype.name in STORED else ONCE
+    conv, rounding = read_rounded(reader, dtype, sum(1 for _ in leaves(block.expression)) + 1)
+    return Folded(*stored(kernel_of(conv)[0], conv.bias, dtype), rounding)
+
+
+class ByEntry(Protocol):
+    """An expression that can be read over any kind of scalars, whole or one output and one input channel at a time."""
+
+    def __call__(self, scalars: Scalars) -> AffineConv:
+        """The whole."""
+
+    def entry(self, row: int, column: int, whole: AffineConv) -> Callable[[Scalars], AffineConv]:
+        """One entry, as `correctly_rounded` asks for it."""
+
+
+def read_rounded(reader: ByEntry, dtype: np.dtype[Any], factors: int) -> tuple[AffineConv, str]:
+    """The map with numbers of `dtype`, and by which of the two ways they were rounded; no product has more than `factors` parameters."""
     conv = reader(FLOAT64)
-    if rounding == EXACTLY:
-        try:
-            conv = correctly_rounded(reader, dtype, sum(1 for _ in leaves(block.expression)) + 1, reader.entry)
-        except CostlyError:
-            rounding = ONCE
+    if dtype.name not in STORED:
+        return conv, ONCE
+    try:
+        return correctly_rounded(reader, dtype, factors, reader.entry), EXACTLY
+    except CostlyError:
+        return conv, ONCE
+
+
+def stored(weight: Array, bias: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:
+    """Both in `dtype`. Raises FusionError where it does not hold them."""
     with np.errstate(over="ignore", under="ignore"):
-        weight, bias = kernel_of(conv)[0].astype(dtype), conv.bias.astype(dtype)
+        weight, bias = weight.astype(dtype), bias.astype(dtype)
     if not (np.isfinite(weight.astype(np.float64)).all() and np.isfinite(bias.astype(np.float64)).all()):
         raise FusionError(f"its fused numbers exceed {dtype}", "store a wider format")
-    return Folded(weight, bias, rounding)
+    return weight, bias
 
 
 def check(block: Block, tensors: Tensors) -> None:
