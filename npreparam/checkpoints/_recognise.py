@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 from npreparam._errors import ArgumentError
@@ -87,8 +88,8 @@ def recognise(checkpoint: Mapping[str, Array], family: str = "auto", *, patterns
     block's name. `family` restricts the search to one table; `patterns` (see `read_patterns`) come before the built-in ones. What a state
     dict cannot say is taken from the family's table, and named in the block's `open` where that is silent or families differ: give it as
     `eps`, `stride` (one, or by block name), `identity` (whether x itself is added where that leaves no tensor) and `transposed` (names of
-    transposed convolutions; () for none). What is given wins over the table, but not over what the tensors prove: a block with an identity
-    branch has stride 1.
+    transposed convolutions, * standing for anything; () for none). What is given wins over the table, but not over what the tensors prove: a
+    block with an identity branch has stride 1.
 
     Raises ArgumentError for an unknown family.
 
@@ -191,7 +192,7 @@ class _Search:
             shape, channels = self.shapes[f"{conv}.weight"], self.shapes.get(f"{norm}.running_var", self.shapes.get(f"{norm}._variance", ()))
             transposed = _generic.is_transposed(shape, channels[0] if len(channels) == 1 else -1)
             if self.given.transposed is not None:
-                transposed = conv in self.given.transposed
+                transposed = any(fnmatchcase(conv, name) for name in self.given.transposed)
             try:
                 self._pair(pattern, conv, assumed, transposed)
             except (MismatchError, ArgumentError) as error:  # ArgumentError: a name that is no path of the pattern language

@@ -214,7 +214,11 @@ def beyond(rows: list[Row]) -> Iterator[str]:
 
 
 def _left_over(found: Recognition) -> list[str]:
-    return [f"{name} is left over: {why}" for name, why in found.left_over.items()]
+    """One line for each reason."""
+    names: dict[str, list[str]] = {}
+    for name, why in found.left_over.items():
+        names.setdefault(why, []).append(name)
+    return [f"{some[0]} {f'and {len(some) - 1} more are' if some[1:] else 'is'} left over: {why}" for why, some in names.items()]
 
 
 def _changed(names: Iterable[str], tensors: Tensors, stored: Tensors) -> list[str]:

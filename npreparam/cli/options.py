@@ -23,7 +23,8 @@ class Answers:
     eps: Annotated[float | None, typer.Option(min=0, help="The batch norms' eps, where the family does not tell it.")] = None
     stride: Annotated[int | None, typer.Option(min=1, help="The blocks' stride.")] = None
     identity: Annotated[bool | None, typer.Option("--identity/--no-identity", help="Whether x itself is added where that leaves no tensor.")] = None
-    transposed: Annotated[list[str] | None, typer.Option(help='A transposed convolution, once for each; "" for none.')] = None
+    transposed: Annotated[list[str] | None, typer.Option(
+        help='A transposed convolution, once for each, * standing for anything ("decoder.*"); "" for none.')] = None
 
     def recognise(self, tensors: Any) -> Recognition:
         """The blocks; `family` may be the path of a TOML file."""

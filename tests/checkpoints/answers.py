@@ -1,6 +1,6 @@
 """What a user must say of each real checkpoint, and what comes of it: (options of `npreparam fuse`, blocks that are fused, refused).
 
-ONNX files are graphs and are fused as such; here only tensors and their names count.
+ONNX files are graphs and are fused as such; they have rows of their own.
 """
 
 EXPECTED = {
@@ -10,7 +10,7 @@ EXPECTED = {
     "ecbsr_m4c8_x2_multibranch.pt": (("--no-identity",), 6, 0),
     "ecbsr_m4c8_x4_multibranch.pt": (("--no-identity",), 6, 0),
     "fean_linear_chain.pt": (("--largest",), 4, 0),
-    "gtcrn_conv_bn_and_transposed.tar": (("--eps", "1e-5"), 22, 0),
+    "gtcrn_conv_bn_and_transposed.tar": (("--eps", "1e-5", "--transposed", "decoder.*"), 22, 0),
     "repopt_scale_vectors.pth": ((), 0, 32),
     "rt4ksr_x2_multibranch.pth": ((), 6, 0),
     "rvsr_multibranch.ckpt": ((), 9, 0),

@@ -53,9 +53,10 @@ STATES = {
 }
 
 
-def edges(path):
-    """The three edge filters of an edge-oriented block."""
-    return " ".join(f"{at}.k0!4,4,1,1 {at}.b0!4 {at}.scale!4,1,1,1 {at}.bias!4 {at}.mask!4,1,3,3" for at in map(path.format, ("sbx", "sby", "lpl")))
+def edges(path, n=4):
+    """The three edge filters of an edge-oriented block of n channels."""
+    return " ".join(f"{at}.k0!{n},{n},1,1 {at}.b0!{n} {at}.scale!{n},1,1,1 {at}.bias!{n} {at}.mask!{n},1,3,3"
+                    for at in map(path.format, ("sbx", "sby", "lpl")))
 
 
 NORM = ("weight", "bias", "running_mean", "running_var")
