@@ -9,6 +9,7 @@ from npreparam.checkpoints._dtypes import Array
 from npreparam.checkpoints.graph._model import DOMAINS, Graph, read_by
 from npreparam.checkpoints.graph._region import Region
 
+INITIALIZERS_ALONE = 4  # the IR version since which an initializer need not be an input of the graph
 Pieces = list[tuple[Region, dict[str, Any], Array, Array]]  # a region, and geometry, weight and bias of its convolution
 
 
@@ -44,7 +45,11 @@ def _convolution(graph: Graph, piece: tuple[Region, dict[str, Any], Array, Array
     onnx = _onnx.package()
     region, geometry, *arrays = piece
     names = [_free(f"{region.output}.{part}", taken) for part in ("weight", "bias")]
-    target.initializer.extend(onnx.numpy_helper.from_array(array, name) for array, name in zip(arrays, names, strict=True))
+    for name, array in zip(names, arrays, strict=True):
+        tensor = onnx.numpy_helper.from_array(array, name)
+        target.initializer.append(tensor)
+        if graph.model.ir_version < INITIALIZERS_ALONE:
+            target.input.append(onnx.helper.make_tensor_value_info(name, tensor.data_type, array.shape))
     before, after = zip(*geometry["padding"], strict=True)
     weight = arrays[0]
     attributes = {"dilations": geometry["dilation"], "group": geometry["groups"], "kernel_shape": weight.shape[2:],
