@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from npreparam._errors import FusionError, ShapeError
+from npreparam._errors import FormatError, FusionError, ShapeError
 from npreparam.checkpoints._read import IRRATIONAL, RATIONAL, CostlyError
 from npreparam.checkpoints.graph._convolutions import batch_norm, convolution, padding, pool
 from npreparam.checkpoints.graph._elementwise import concatenation, same, scale, split, total
@@ -47,10 +47,19 @@ def linear_steps(graph: Graph) -> tuple[dict[int, Step], dict[int, str]]:
     for i, node in enumerate(graph.nodes):
         if node.domain in DOMAINS and node.op_type in OPERATORS and not all(name in graph.constants for name in node.output):
             try:
-                steps[i] = OPERATORS[node.op_type](Node(graph, i))
+                steps[i] = _fitting(graph, OPERATORS[node.op_type](Node(graph, i)))
             except FusionError as error:
                 reasons[i] = str(error)
     return steps, reasons
+
+
+def _fitting(graph: Graph, step: Step) -> Step:
+    """The step. Raises FormatError where its input has other channels or axes than its parameters."""
+    shape = graph.shapes.get(step.inputs[0], ())
+    if (shape and step.rank not in (0, len(shape) - 2)) or (len(shape) > 1 and step.channels and shape[1] not in (None, step.channels)):
+        raise FormatError(f"node {graph.label(step.index)[:80]!r} ({step.op}): its parameters are for {step.channels or 'any number of'} channels "
+                          f"over {step.rank or 'any number of'} axes, but its input has shape {list(shape)}")
+    return step
 
 
 class Region:
