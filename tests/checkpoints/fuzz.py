@@ -12,7 +12,10 @@ SLOW = 2.0  # seconds of this process for a file of a few hundred bytes: no hone
 
 
 def fuzz(folder, count, seed, read=load, good=None):
-    """Read `count` damaged files of those in `good`, by default one for each reader; returns [(file name, content, what went wrong)], and how many were read and refused."""
+    """Read `count` damaged files of those in `good`, by default one for each reader.
+
+    Returns [(file name, content, what went wrong)], and how many were read and refused.
+    """
     rng = np.random.default_rng(seed)
     faults, outcomes = [], {"read": 0, "refused": 0}
     good = good or seeds()

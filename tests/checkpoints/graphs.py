@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from npreparam.checkpoints import fuse_graph
+
 VARIANCE, EPS = 0.75, 0.25  # the root of their sum is 1
 
 
@@ -96,3 +98,20 @@ def written(folder, model, name="m.onnx"):
 
 def operators(model):
     return [node.op_type for node in model.graph.node]
+
+
+def seeds():
+    """Good small models for the fuzzer, which together hold every kind of linear node, by file name."""
+    b = Builder(6, dtype=np.float32)
+    pooled = b.node("AveragePool", b.conv(b.node("Pad", "x", b.const(np.array([0, 0, 1, 1] * 2)))), kernel_shape=[3, 3], strides=[1, 1])
+    left, right = b.node("Split", b.node("Add", pooled, b.norm(b.conv("x", 6, 3, 1))), axis=1, outputs=2)
+    joined = b.node("Relu", b.conv(b.node("Concat", right, left, axis=1, channels=6)))
+    up = b.norm(b.conv_transpose(joined, 6, 3, 2, strides=[2, 2], pads=[1, 1, 1, 1], output_padding=[1, 1]))
+    old = Builder(2, rank=1, dtype=np.float32, opset=9)
+    y = old.node("Mul", old.norm(old.conv("x", 4, 3, auto_pad="SAME_UPPER", groups=2)), old.const(np.float32(0.5)))
+    return {"new.onnx": b.model(up).SerializeToString(), "old.onnx": old.model(old.node("Sub", y, y), old=True).SerializeToString()}
+
+
+def fused_numbers(path):
+    """What the fuzzer looks at: the parameters of the fused regions."""
+    return {row.block.output: row.weight for row in fuse_graph(path).rows}

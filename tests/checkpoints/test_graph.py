@@ -5,7 +5,9 @@ import sys
 import numpy as np
 import pytest
 
-onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnx")
+
+import onnx
 
 from npreparam.checkpoints import fuse_graph, verify_graph
 from npreparam.fuse import border
@@ -100,6 +102,19 @@ def test_the_border_test_catches_a_missing_border_rule(tmp_path, monkeypatch):
     assert border.check_border is not algebra.check_border
 
 
+@pytest.mark.parametrize(("shift", "merged"), [([1.5, -1.0], True), ([2.0**60, 0.5, -(2.0**60)], False)])
+def test_a_constant_that_cancels_before_padding(shift, merged, tmp_path):
+    """Biases that add up to 0 are no obstacle, those for which only float64 says so are one."""
+    b = Builder(1)
+    first = b.node("Conv", "x", b.const(b.numbers(2, 1, 1, 1)), b.const(np.full(2, -0.5 if merged else 0.0)), channels=2)
+    for value in shift:
+        first = b.node("Add", first, b.const(np.array(value)))
+    model = b.model(b.conv(first, 1, 3, 1))
+    result = fuse_graph(written(tmp_path, model), insist=True)
+    assert (operators(result.model) == ["Conv"]) == merged
+    assert result.held
+
+
 @pytest.mark.parametrize("reader", ["node", "output", "inner graph"])
 def test_a_value_with_another_reader_stays(reader, tmp_path):
     b = Builder()
@@ -169,7 +184,7 @@ def test_automatic_padding(auto_pad, tmp_path):
     assert len(strided.rows) == (auto_pad == "VALID")
 
 
-@pytest.mark.parametrize(("attributes", "merged"), [({}, True), ({"pads": [1, 1, 1, 1]}, False), ({"pads": [1, 1, 1, 1], "count_include_pad": 1}, True),
+@pytest.mark.parametrize(("attributes", "merged"), [({}, True), ({"pads": [1] * 4}, False), ({"pads": [1] * 4, "count_include_pad": 1}, True),
                                                     ({"ceil_mode": 1}, False), ({"auto_pad": "SAME_LOWER", "count_include_pad": 1}, True)])
 def test_average_pooling(attributes, merged, tmp_path):
     b = Builder()

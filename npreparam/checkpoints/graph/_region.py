@@ -19,7 +19,7 @@ from npreparam.exact.rounding import as_fractions
 from npreparam.fuse import AffineConv, add, compose, identity, select
 from npreparam.fuse.affine import apply_to, zeros
 from npreparam.fuse.algebra import same_scalars
-from npreparam.fuse.scalars import EXACT, Scalars
+from npreparam.fuse.scalars import EXACT, Magnitudes, Scalars
 
 OPERATORS: dict[str, Callable[[Node], Step]] = {
     "Conv": convolution,
@@ -72,7 +72,7 @@ class Region:
         self.channels = max((step.channels for step in steps if source in step.inputs), default=0) or (shape[1] if len(shape) > 1 else 0) or 0
         self.rank = max(step.rank for step in steps)
         self.kernels = [step.kernel for step in steps if step.kernel]
-        self.products = 0
+        self.products = self.cost = 0
         self.rows: dict[int, AffineConv] = {}
         self.counts: dict[str, int] = {}  # of channels of each tensor, once it has been read
 
@@ -110,23 +110,36 @@ class Region:
             depth |= dict.fromkeys(step.outputs, 1 + max(depth[name] for name in step.inputs))
         return 1 + depth[self.output]
 
-    def __call__(self, scalars: Scalars) -> AffineConv:
-        """The whole map. Raises FusionError where it is not one; CostlyError where exact arithmetic would take too long."""
-        if scalars is EXACT and self.products > self._affordable():
+    def __call__(self, scalars: Scalars, border: str = "") -> AffineConv:
+        """The whole map; `border` as in `compose`. Raises FusionError where it is none, CostlyError where exact arithmetic would take too long."""
+        if scalars is EXACT and self.cost > self._affordable():
             raise CostlyError
+        border = border or ("interior" if isinstance(scalars, Magnitudes) else "exact")  # sums of magnitudes do not cancel
         self.products, maps = 0, {self.source: identity(self.channels)}
         for step in self.steps:
             self._check_channels(step, maps)
             context = Context(scalars, tuple(maps[name].outputs for name in step.inputs), self.rank)
             for name, row in zip(step.outputs, step.read(context), strict=True):
-                parts = [second if given == self.source else self._then(maps[given], second)
+                parts = [second if given == self.source else self._then(maps[given], second, border)
                          for given, second in zip(step.inputs, row, strict=True)]
                 try:
                     maps[name] = add(*parts)
                 except ShapeError as error:
                     raise FusionError(f"its branches have other channels than each other: {error}", "keep it as it is") from None
-        self.counts = {name: conv.outputs for name, conv in maps.items()}
+        self.counts, self.cost = {name: conv.outputs for name, conv in maps.items()}, self.products
         return maps[self.output].lifted(self.rank)
+
+    def check_borders(self) -> None:
+        """Raises FusionError where a border seems exact only because float64 rounds a constant to the one that is needed."""
+        sizes = Magnitudes(0.0)
+        try:
+            self(sizes, "exact")  # the constant is what is needed although nothing cancels
+        except FusionError:
+            try:
+                self(EXACT)
+            except CostlyError:
+                raise FusionError("whether its border is exact would take too long to tell", "keep its parts") from None
+            self(sizes)
 
     def _affordable(self) -> int:
         return IRRATIONAL if any(step.op == "BatchNormalization" for step in self.steps) else RATIONAL

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from npreparam._errors import FusionError
+from npreparam._errors import FusionError, ShapeError
 from npreparam.checkpoints import _onnx
 from npreparam.checkpoints._dtypes import Array
 from npreparam.checkpoints._files import told_of, written
@@ -186,6 +186,7 @@ def _fusible(region: Region) -> tuple[Layout, bool]:
     """The layout of the one convolution that a region is, and whether that is no larger. Raises FusionError where it is none."""
     with np.errstate(all="ignore"):
         conv = region(FLOAT64)
+        region.check_borders()
     layout = layout_of(conv)
     layout.geometry(conv)
     stored(layout.weight(conv), conv.bias, region.dtype())
@@ -204,7 +205,7 @@ def certify_region(region: Region, weight: Array, bias: Array, largest: float = 
 
 
 def _measured(region: Region, layout: Layout, geometry: dict[str, Any], arrays: tuple[Array, Array], largest: float) -> float | None:
-    """The largest difference on random inputs, node by node in float64; None where that would take too much memory or three axes."""
+    """The largest difference on random inputs, node by node in float64; None where they are too large, too small inside, or of three axes."""
     window = tuple(d * (n - 1) + 1 for d, n in zip(layout.dilation, layout.lengths, strict=True))
     plane, channels = [n + SPARE for n in window], max(region.counts.values())
     for step in region.steps:
@@ -213,8 +214,11 @@ def _measured(region: Region, layout: Layout, geometry: dict[str, Any], arrays: 
         return None
     x = random_input(window, region.channels, largest)
     values = {region.source: x.reshape(*x.shape[:2], *x.shape[4 - region.rank:])}
-    for each in region.steps:
-        values |= zip(each.outputs, each.evaluate(*(values[name] for name in each.inputs)), strict=True)
+    try:
+        for each in region.steps:
+            values |= zip(each.outputs, each.evaluate(*(values[name] for name in each.inputs)), strict=True)
+    except ShapeError:  # something inside crops more than the whole does
+        return None
     weight, bias = (array.astype(np.float64) for array in arrays)
     return float(np.abs(convolved(values[region.source], weight, bias, geometry) - values[region.output]).max())
 
