@@ -42,6 +42,8 @@ def told_of(path: Path) -> Iterator[None]:
         # a file's own names may hold line breaks or terminal commands
         line = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(error))
         raise FormatError(f"{path}: {line}") from None
+    except UnicodeDecodeError as error:  # protobuf decodes text only when it is looked at
+        raise FormatError(f"{path}: holds text that is not UTF-8: {error.object[:40]!r}") from None
 
 
 @contextmanager

@@ -102,6 +102,24 @@ def test_the_border_test_catches_a_missing_border_rule(tmp_path, monkeypatch):
     assert border.check_border is not algebra.check_border
 
 
+def test_a_dropout_whose_mask_is_used_stays(tmp_path):
+    b = Builder(dtype=np.float32)
+    y, mask = b.node("Dropout", b.norm(b.conv("x", 4, bias=False)), outputs=2)
+    model = b.model(y)
+    assert operators(fuse_graph(written(tmp_path, model)).model) == ["Conv"]
+    model.graph.output.append(onnx.helper.make_tensor_value_info(mask, onnx.TensorProto.BOOL, [None] * 4))
+    assert operators(fuse_graph(written(tmp_path, model)).model) == ["Conv", "Dropout"]
+
+
+def test_operators_of_others_are_left(tmp_path):
+    b = Builder(dtype=np.float32)
+    y = b.norm(b.conv(b.node("Conv", b.conv("x", 4), b.const(b.numbers(4, 4, 1, 1)), domain="com.somebody"), 4))
+    model = b.model(y)
+    model.opset_import.append(onnx.helper.make_opsetid("com.somebody", 1))
+    result = fuse_graph(written(tmp_path, model))
+    assert [(node.op_type, node.domain) for node in result.model.graph.node] == [("Conv", ""), ("Conv", "com.somebody"), ("Conv", "")]
+
+
 @pytest.mark.parametrize(("shift", "merged"), [([1.5, -1.0], True), ([2.0**60, 0.5, -(2.0**60)], False)])
 def test_a_constant_that_cancels_before_padding(shift, merged, tmp_path):
     """Biases that add up to 0 are no obstacle, those for which only float64 says so are one."""

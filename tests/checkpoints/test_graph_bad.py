@@ -84,6 +84,14 @@ def test_bytes_that_are_no_model(content, tmp_path):
         fuse_graph(tmp_path / "m.onnx")
 
 
+def test_text_that_is_not_utf8(tmp_path):
+    b, y = simple()
+    content = b.model(y).SerializeToString()
+    (tmp_path / "m.onnx").write_bytes(content.replace(b"n1", b"n\xb5"))
+    with pytest.raises(FormatError, match="not UTF-8"):
+        fuse_graph(tmp_path / "m.onnx")
+
+
 def external(tmp_path, location, offset=0, length=None):
     """A model whose kernel lies in another file."""
     b, y = simple()

@@ -80,7 +80,9 @@ def same(node: Node) -> Step:
         training = node.constant(2) if node.graph.version >= 12 else None
         if (training is not None and training.any()) or (old and not node.values.get("is_test", 0)):
             raise FusionError("it drops elements, in training mode", "export the network in evaluation mode")
-    return Step(node.index, node.op, node.one_input(), tuple(filter(None, node.proto.output)), lambda c: [[identity(c.channels[0])]], lambda x: [x])
+        if any(name in node.graph.outputs or node.graph.readers.get(name) for name in node.proto.output[1:]):
+            raise FusionError("its mask is used", "keep it as it is")
+    return Step(node.index, node.op, node.one_input(), tuple(node.proto.output[:1]), lambda c: [[identity(c.channels[0])]], lambda x: [x])
 
 
 def concatenation(node: Node) -> Step:

@@ -29,6 +29,8 @@ def open_model(path: Path) -> Any:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             room -= _embed(tensor, path.parent, room)
     check(model)
+    for node in model.graph.node:  # text is decoded when it is looked at: here, where an error is this file's
+        _ = (node.name, node.op_type, node.domain, *node.input, *node.output)
     return model
 
 

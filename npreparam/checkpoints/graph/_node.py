@@ -99,7 +99,8 @@ class Node:
         if value is None:
             return None
         try:
-            numbers = value.astype(np.float64)
+            with np.errstate(invalid="ignore"):  # of signalling NaN, refused below
+                numbers = value.astype(np.float64)
         except (TypeError, ValueError):
             raise self.malformed(f"{self.inputs[i][:80]} holds no numbers") from None
         if not np.isfinite(numbers).all():

@@ -45,7 +45,7 @@ def linear_steps(graph: Graph) -> tuple[dict[int, Step], dict[int, str]]:
     """The nodes that are affine maps by themselves, and why others of these operators are not."""
     steps, reasons = {}, {}
     for i, node in enumerate(graph.nodes):
-        if node.domain in DOMAINS and node.op_type in OPERATORS and not all(name in graph.constants for name in node.output):
+        if node.domain in DOMAINS and node.op_type in OPERATORS and node.output[0] and node.output[0] not in graph.constants:
             try:
                 steps[i] = _fitting(graph, OPERATORS[node.op_type](Node(graph, i)))
             except FusionError as error:
@@ -73,6 +73,8 @@ class Region:
         self.rank = max(step.rank for step in steps)
         self.kernels = [step.kernel for step in steps if step.kernel]
         self.products = self.cost = 0
+        self.sizes = Magnitudes(2.0 ** (-960 / self.factors))  # no product of them underflows
+        self.read: dict[Any, AffineConv] = {}
         self.rows: dict[int, AffineConv] = {}
         self.counts: dict[str, int] = {}  # of channels of each tensor, once it has been read
 
@@ -110,10 +112,22 @@ class Region:
             depth |= dict.fromkeys(step.outputs, 1 + max(depth[name] for name in step.inputs))
         return 1 + depth[self.output]
 
-    def __call__(self, scalars: Scalars, border: str = "") -> AffineConv:
-        """The whole map; `border` as in `compose`. Raises FusionError where it is none, CostlyError where exact arithmetic would take too long."""
+    def __call__(self, scalars: Scalars) -> AffineConv:
+        """The whole map. Raises FusionError where it is none, CostlyError where exact arithmetic would take too long."""
         if scalars is EXACT and self.cost > self._affordable():
             raise CostlyError
+        key = scalars.floor if isinstance(scalars, Magnitudes) else scalars
+        if key not in self.read:
+            self.read[key] = self._map(scalars)
+        return self.read[key]
+
+    def forget(self) -> None:
+        """Free the memory of what has been read."""
+        self.read.clear()
+        self.rows.clear()
+
+    def _map(self, scalars: Scalars, border: str = "") -> AffineConv:
+        """The whole map; `border` as in `compose`."""
         border = border or ("interior" if isinstance(scalars, Magnitudes) else "exact")  # sums of magnitudes do not cancel
         self.products, maps = 0, {self.source: identity(self.channels)}
         for step in self.steps:
@@ -131,15 +145,14 @@ class Region:
 
     def check_borders(self) -> None:
         """Raises FusionError where a border seems exact only because float64 rounds a constant to the one that is needed."""
-        sizes = Magnitudes(0.0)
         try:
-            self(sizes, "exact")  # the constant is what is needed although nothing cancels
+            self._map(self.sizes, "exact")  # the constant is what is needed although nothing cancels
         except FusionError:
             try:
                 self(EXACT)
             except CostlyError:
                 raise FusionError("whether its border is exact would take too long to tell", "keep its parts") from None
-            self(sizes)
+            self(self.sizes)
 
     def _affordable(self) -> int:
         return IRRATIONAL if any(step.op == "BatchNormalization" for step in self.steps) else RATIONAL

@@ -24,7 +24,7 @@ from npreparam.checkpoints.graph._region import MOST_REGIONS, Region, linear_ste
 from npreparam.checkpoints.graph._rewrite import Pieces, rewritten
 from npreparam.checkpoints.transform import Fused, Row, Step, beyond, nothing
 from npreparam.fuse import is_no_larger
-from npreparam.fuse.scalars import FLOAT64, Magnitudes
+from npreparam.fuse.scalars import FLOAT64
 
 TOLD = ("Conv", "ConvTranspose", "BatchNormalization")  # why one of these is no step is worth a line
 MOST_MEASURED = 2**26  # elements of the largest array of a measurement
@@ -65,13 +65,13 @@ def fuse_graph(path: str | os.PathLike[str], *, insist: bool = False, largest: f
     ImportError without the extra `onnx`.
 
     >>> import tempfile
-    >>> from onnx import TensorProto, helper, numpy_helper
+    >>> from onnx import TensorProto, helper, numpy_helper, save
     >>> weights = [numpy_helper.from_array(np.ones((2, 2, 1, 1), np.float32), "w")]
     >>> nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Add", ["c", "x"], ["y"])]
     >>> x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 2, "h", "w"]) for name in "xy")
     >>> model = helper.make_model(helper.make_graph(nodes, "g", [x], [y], weights), opset_imports=[helper.make_opsetid("", 17)])
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = open(f"{folder}/m.onnx", "wb").write(model.SerializeToString())
+    ...     save(model, f"{folder}/m.onnx")
     ...     fused = fuse_graph(f"{folder}/m.onnx")
     >>> [node.op_type for node in fused.model.graph.node], fused.rows[0].weight[..., 0, 0].tolist(), fused.held
     (['Conv'], [[2.0, 1.0], [1.0, 2.0]], True)
@@ -85,6 +85,7 @@ def fuse_graph(path: str | os.PathLike[str], *, insist: bool = False, largest: f
             weight, bias = stored(layout.weight(conv), conv.bias, region.dtype())
             pieces.append((region, layout.geometry(conv), weight, bias))
             result.rows.append(Row(region, region.numbers, weight, bias, certify_region(region, weight, bias, largest), None, rounding))
+            region.forget()
             step()
         result.rows.reverse()
         result.faults += beyond(result.rows)
@@ -106,14 +107,12 @@ def verify_graph(path: str | os.PathLike[str], other: str | os.PathLike[str], *,
     with told_of(Path(other)):
         found = open_model(Path(other))
         tensors = {tensor.name: _onnx.array_of(tensor) for tensor in found.graph.initializer}
-    best: FusedGraph | None = None
-    for insist in (False, True):
-        result = _compared(graph, found, tensors, insist, largest, step)
-        if best is None or len(result.faults) < len(best.faults):
-            best = result
-        if not best.faults:
-            break
-    return best  # type: ignore[return-value]
+    with told_of(Path(path)):
+        result = _compared(graph, found, tensors, False, largest, step)
+        if result.faults and result.kept:
+            insisted = _compared(graph, found, tensors, True, largest, step)
+            result = min(result, insisted, key=lambda each: len(each.faults))
+    return result
 
 
 def _compared(graph: Graph, found: Any, tensors: dict[str, Array], insist: bool, largest: float, step: Step) -> FusedGraph:
@@ -127,6 +126,7 @@ def _compared(graph: Graph, found: Any, tensors: dict[str, Array], insist: bool,
         weight, bias = arrays
         pieces.append((region, layout.geometry(region(FLOAT64)), weight, bias))
         result.rows.append(Row(region, region.numbers, weight, bias, certify_region(region, weight, bias, largest)))
+        region.forget()
         step()
     result.rows.reverse()
     result.faults += beyond(result.rows)
@@ -168,6 +168,7 @@ def _plan(graph: Graph, insist: bool, result: Fused) -> Iterator[tuple[Region, L
                 layout, smaller = _fusible(region)
             except FusionError as error:
                 first = first or str(error)
+                region.forget()
                 continue
             if smaller or insist:
                 for step in region.steps:
@@ -195,7 +196,7 @@ def _fusible(region: Region) -> tuple[Layout, bool]:
 
 def certify_region(region: Region, weight: Array, bias: Array, largest: float = 1.0) -> Certificate:
     """The certificate of a region's stored parameters, as `certify` gives it for blocks."""
-    conv, sizes = region(FLOAT64), region(Magnitudes(2.0 ** (-960 / region.factors)))
+    conv, sizes = region(FLOAT64), region(region.sizes)
     layout = layout_of(conv)
     kernel = layout.weight(conv)
     if weight.shape != kernel.shape or bias.shape != conv.bias.shape:
