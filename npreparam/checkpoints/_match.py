@@ -23,6 +23,8 @@ class Matcher(Leaves):
 
     def build(self, term: Term, binding: Binding, inputs: int | None) -> Part:
         """One term, given its number of input channels where that is known."""
+        if not term.arguments and term.kind not in ("identity", "scale"):
+            raise MismatchError(f"the pattern has an empty {term.kind}()")
         if term.kind == "conv_bn":
             conv = Term("conv", term.arguments[:1], term.options)
             return self._sequence((conv, Term("bn", term.arguments[1:])), binding, inputs)
@@ -124,7 +126,7 @@ class Matcher(Leaves):
         """A map of images of one size, whose pixels are channels; the size is no matter of the tensors."""
         part = self._sequence(term.arguments, binding, None)
         size = tuple(map(int, re.findall(r"\d+", term.option("size") or "")))
-        if len(size) != 2:
+        if len(size) != 2 or 0 in size:
             self.open["the grid's size, which a pattern file gives as grid(..., size=7x7)"] = None
             return Part(OnGrid(part.expression, (1, 1)), None, None)
         inputs, outputs = (None if n is None else n * size[0] * size[1] for n in (part.inputs, part.outputs))

@@ -165,6 +165,11 @@ def _pattern(table: dict[str, Any]) -> Pattern:
     pattern = Pattern(**table)
     if isinstance(pattern.groups, str) and pattern.groups != "depthwise":
         raise ArgumentError(f"{label}: `groups` (={pattern.groups!r}) must be a number or 'depthwise'")
-    if not any(term.arguments and term.kind in ("conv", "conv_bn", "bn", "scale") for term in pattern.term.required()):
+    anchor = next((term for term in pattern.term.required() if term.arguments and term.kind in ("conv", "conv_bn", "bn", "scale")), None)
+    if anchor is None:
         raise ArgumentError(f"{label}: `expression` must have a tensor that is neither optional nor an alternative")
+    numbers = re.findall(r"\{\w+\}", pattern.fused)
+    if numbers and numbers != re.findall(r"\{\w+\}", str(anchor.arguments[0])):
+        raise ArgumentError(f"{label}: `fused` (={pattern.fused!r}) has {numbers[0]}, so the first path (={anchor.arguments[0]!r}) must have it too, "
+                            "and no other")
     return pattern

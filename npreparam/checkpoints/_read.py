@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import reduce
 from typing import Any
@@ -39,7 +39,6 @@ from npreparam.fuse import (
     select,
     shuffle,
 )
-from npreparam.fuse.affine import zeros
 from npreparam.fuse.scalars import BATCH_NORM_ROUNDINGS, EXACT, Scalars
 
 Array = np.ndarray[Any, Any]
@@ -58,7 +57,6 @@ class Reader:
         self.expression, self.tensors = expression, tensors
         self.products = 0
         self.affordable = IRRATIONAL if any(isinstance(leaf, BatchNorm) for leaf in leaves(expression)) else RATIONAL
-        self.rows: dict[int, AffineConv] = {}
 
     def __call__(self, scalars: Scalars) -> AffineConv:
         """The whole expression."""
@@ -66,27 +64,6 @@ class Reader:
             raise CostlyError
         self.products = 0
         return self.read(self.expression, scalars, input_channels(self.expression, self.tensors))
-
-    def entry(self, row: int, column: int, whole: AffineConv) -> Callable[[Scalars], AffineConv]:
-        """One output and one input channel of the whole map, whose borders are known to be exact; see `correctly_rounded`."""
-        if not self.rows:
-            self.products = 0
-        if row not in self.rows:
-            if self.products > self.affordable:
-                raise CostlyError
-            self.rows[row] = self._before(select(whole.outputs, [row]), self.expression)
-        found = self.rows[row]
-        return lambda scalars: replace(found, blocks=found.blocks[:, :, column:column + 1], outside=found.outside[column:column + 1])
-
-    def _before(self, chosen: AffineConv, expression: Expression) -> AffineConv:
-        """`chosen` after an expression, multiplied from the end: with one output at the end all products are by a single row."""
-        match expression:
-            case Sum():
-                shiftless = replace(chosen, bias=zeros(chosen.outputs, chosen.bias))
-                return add(*(self._before(shiftless if i else chosen, term) for i, term in enumerate(expression.terms)))
-            case Sequence():
-                return reduce(self._before, expression.steps[::-1], chosen)
-        return self._then(self.read(expression, EXACT, chosen.inputs), chosen, "interior")
 
     def read(self, expression: Expression, scalars: Scalars, channels: int) -> AffineConv:
         """One node, which acts on so many channels."""
@@ -98,7 +75,7 @@ class Reader:
                 parts: list[AffineConv] = []
                 for step in expression.steps:
                     parts.append(self.read(step, scalars, parts[-1].outputs if parts else channels))
-                return reduce(self._then, parts)
+                return reduce(self.then, parts)
             case Concat():
                 inputs = input_channels(expression, self.tensors) or channels
                 return concat_outputs(*(self.read(term, scalars, inputs) for term in expression.terms))
@@ -120,7 +97,8 @@ class Reader:
                 return select(expression.of, range(expression.first, expression.first + expression.count))
         return identity(channels)
 
-    def _then(self, first: AffineConv, second: AffineConv, border: str = "exact") -> AffineConv:
+    def then(self, first: AffineConv, second: AffineConv, border: str = "exact") -> AffineConv:
+        """`second` after `first`."""
         self.products += len(first.taps) * second.blocks.size * (1 if first.is_depthwise else first.inputs // first.groups)
         return compose(second, first, border)
 

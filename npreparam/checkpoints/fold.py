@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -12,10 +11,11 @@ from numpy.typing import DTypeLike
 from npreparam._errors import FusionError
 from npreparam.checkpoints._read import Array, CostlyError, Reader, Tensors
 from npreparam.checkpoints._recognise import Block
+from npreparam.checkpoints._rows import Rows
 from npreparam.checkpoints.expression import Conv, leaves
 from npreparam.fuse import AffineConv, to_conv_transpose2d
-from npreparam.fuse.rounded import STORED, correctly_rounded
-from npreparam.fuse.scalars import FLOAT64, Scalars
+from npreparam.fuse.rounded import STORED, Entry, Read, correctly_rounded
+from npreparam.fuse.scalars import FLOAT64
 
 EXACTLY, ONCE = "correctly rounded", "float64, then rounded once"
 
@@ -50,29 +50,18 @@ def fold(block: Block, tensors: Tensors, dtype: DTypeLike | None = None) -> Fold
     first = next((leaf.weight for leaf in leaves(block.expression) if isinstance(leaf, Conv)), block.tensors[0])
     dtype = np.dtype(tensors[first].dtype if dtype is None else dtype)
     reader = Reader(block.expression, tensors)
-    conv, rounding = read_rounded(reader, dtype, sum(1 for _ in leaves(block.expression)) + 1)
+    conv, rounding = read_rounded(reader, Rows(reader).entry, dtype, sum(1 for _ in leaves(block.expression)) + 1)
     return Folded(*stored(kernel_of(conv)[0], conv.bias, dtype), rounding)
 
 
-class ByEntry(Protocol):
-    """An expression that can be read over any kind of scalars, whole or one output and one input channel at a time."""
-
-    def __call__(self, scalars: Scalars) -> AffineConv:
-        """The whole."""
-
-    def entry(self, row: int, column: int, whole: AffineConv) -> Callable[[Scalars], AffineConv]:
-        """One entry, as `correctly_rounded` asks for it."""
-
-
-def read_rounded(reader: ByEntry, dtype: np.dtype[Any], factors: int) -> tuple[AffineConv, str]:
-    """The map with numbers of `dtype`, and by which of the two ways they were rounded; no product has more than `factors` parameters."""
-    conv = reader(FLOAT64)
-    if dtype.name not in STORED:
-        return conv, ONCE
-    try:
-        return correctly_rounded(reader, dtype, factors, reader.entry), EXACTLY
-    except CostlyError:
-        return conv, ONCE
+def read_rounded(read: Read, entry: Entry, dtype: np.dtype[Any], factors: int) -> tuple[AffineConv, str]:
+    """The map with numbers of `dtype`, and by which of the two ways they were rounded; the arguments are those of `correctly_rounded`."""
+    if dtype.name in STORED:
+        try:
+            return correctly_rounded(read, dtype, factors, entry), EXACTLY
+        except CostlyError:
+            pass
+    return read(FLOAT64), ONCE
 
 
 def stored(weight: Array, bias: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:

@@ -8,7 +8,7 @@ from typing import Any
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8885; --bar: #2a7de1; --bad: #d33; --good: #2a9d4a }
-body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 75rem; padding: 1rem }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 80rem; padding: 1rem }
 h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin-top: 2rem }
 .wide { overflow-x: auto } table { border-collapse: collapse; width: 100% }
 th, td { border-bottom: 1px solid var(--line); padding: .3rem .6rem; text-align: left; white-space: nowrap }
@@ -18,7 +18,7 @@ td.number, th.number { text-align: right; font-variant-numeric: tabular-nums }
 .bad { color: var(--bad); font-weight: 600 } .good { color: var(--good) } code { overflow-wrap: anywhere }
 @media (max-width: 40rem) { body { padding: .5rem; font-size: 14px } th, td { padding: .25rem .4rem } }
 """
-COLUMNS = ("block", "family", "branches", "kernel", "parameters", "bound", "measured", "measured / allowed", "on real inputs", "held")
+COLUMNS = ("block", "held", "measured / allowed", "bound", "measured", "on real inputs", "parameters", "kernel", "branches", "family")
 NUMERIC = {"branches", "parameters", "bound", "measured"}
 
 

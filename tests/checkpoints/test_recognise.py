@@ -214,6 +214,7 @@ BAD_PATTERNS = {
     "more after the end": ('[[pattern]]\nfamily = "m"\nexpression = "conv(a) conv(b)"', "goes on after its end"),
     "a strange letter": ('[[pattern]]\nfamily = "m"\nexpression = "conv(a$)"', "cannot be read at"),
     "nothing required": ('[[pattern]]\nfamily = "m"\nexpression = "sum(conv(a)?, identity())"', "must have a tensor that is neither optional"),
+    "a number of no path": ('[[pattern]]\nfamily = "m"\nexpression = "conv(a)"\nfused = "b.{i}"', r"has \{i\}, so the first path"),
     "endless nesting": ('[[pattern]]\nfamily = "m"\nexpression = "' + "sum(" * 100 + 'conv(a)"', "where one of"),
 }
 
@@ -235,7 +236,8 @@ def test_unknown_families_are_refused():
 
 
 PIECES = st.sampled_from(["sum(", "seq(", "conv(", "bn(", "skip(", "either(", "conv_bn(", "pad(", "scale(", "avgpool(", ")", ",", "=", "?", "*", "+",
-                          "a", "rbr.{i}", "pad", "1", "groups", "identity()", "conv(conv)"])
+                          "a", "rbr.{i}", "pad", "1", "groups", "identity()", "conv(conv)", "cat(", "split(", "last(", "grid(",
+                          "shuffle(", "size", "shape", "row"])
 
 
 @given(text=st.lists(PIECES, max_size=14).map("".join))
@@ -296,3 +298,12 @@ def test_half_understood_orepa_is_left_over(tensor, shape):
     found = recognise(state(STATES["orepa"], "a.") | {f"a.{tensor}": np.ones(shape)})
     assert not found.blocks
     assert any(f"a.{tensor} of shape {shape}" in reason for reason in found.left_over.values())
+
+
+@pytest.mark.parametrize("text", ["cat()", "shuffle()", "seq()", "conv()", "split(identity())", "last(conv(a))", "cat(conv(a), last(conv(b)))",
+                                  "grid(conv(a), size=0x3)", "scale(a, row=9)", "conv(a, shape=a)", "conv(a, groups=many)"])
+def test_patterns_that_fit_nowhere(text):
+    """Not one of them is a crash; what is left over says why."""
+    patterns = patterns_of(f'[[pattern]]\nfamily = "m"\nexpression = "seq(conv(conv), {text})"')
+    found = recognise(state("conv:4,4,3,3 a:4,4,3,3 b:4,5,1,1"), "m", patterns=patterns)
+    assert not found.blocks or found.blocks[0].needed()

@@ -81,7 +81,7 @@ def fuse_graph(path: str | os.PathLike[str], *, insist: bool = False, largest: f
         result = FusedGraph()
         pieces: Pieces = []
         for region, layout in _plan(graph, insist, result):
-            conv, rounding = read_rounded(region, region.dtype(), region.factors)
+            conv, rounding = read_rounded(region, region.entry, region.dtype(), region.factors)
             weight, bias = stored(layout.weight(conv), conv.bias, region.dtype())
             pieces.append((region, layout.geometry(conv), weight, bias))
             result.rows.append(Row(region, region.numbers, weight, bias, certify_region(region, weight, bias, largest), None, rounding))
