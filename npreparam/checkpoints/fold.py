@@ -14,7 +14,7 @@ from npreparam.checkpoints._recognise import Block
 from npreparam.checkpoints._rows import Rows
 from npreparam.checkpoints.expression import Conv, leaves
 from npreparam.fuse import AffineConv, to_conv_transpose2d
-from npreparam.fuse.rounded import STORED, correctly_rounded
+from npreparam.fuse.rounded import STORED, Entry, Read, correctly_rounded
 from npreparam.fuse.scalars import FLOAT64
 
 EXACTLY, ONCE = "correctly rounded", "float64, then rounded once"
@@ -50,18 +50,27 @@ def fold(block: Block, tensors: Tensors, dtype: DTypeLike | None = None) -> Fold
     first = next((leaf.weight for leaf in leaves(block.expression) if isinstance(leaf, Conv)), block.tensors[0])
     dtype = np.dtype(tensors[first].dtype if dtype is None else dtype)
     reader = Reader(block.expression, tensors)
-    rounding = EXACTLY if dtype.name in STORED else ONCE
-    conv = reader(FLOAT64)
-    if rounding == EXACTLY:
+    conv, rounding = read_rounded(reader, Rows(reader).entry, dtype, sum(1 for _ in leaves(block.expression)) + 1)
+    return Folded(*stored(kernel_of(conv)[0], conv.bias, dtype), rounding)
+
+
+def read_rounded(read: Read, entry: Entry, dtype: np.dtype[Any], factors: int) -> tuple[AffineConv, str]:
+    """The map with numbers of `dtype`, and by which of the two ways they were rounded; the arguments are those of `correctly_rounded`."""
+    if dtype.name in STORED:
         try:
-            conv = correctly_rounded(reader, dtype, sum(1 for _ in leaves(block.expression)) + 1, Rows(reader).entry)
+            return correctly_rounded(read, dtype, factors, entry), EXACTLY
         except CostlyError:
-            rounding = ONCE
+            pass
+    return read(FLOAT64), ONCE
+
+
+def stored(weight: Array, bias: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:
+    """Both in `dtype`. Raises FusionError where it does not hold them."""
     with np.errstate(over="ignore", under="ignore"):
-        weight, bias = kernel_of(conv)[0].astype(dtype), conv.bias.astype(dtype)
+        weight, bias = weight.astype(dtype), bias.astype(dtype)
     if not (np.isfinite(weight.astype(np.float64)).all() and np.isfinite(bias.astype(np.float64)).all()):
         raise FusionError(f"its fused numbers exceed {dtype}", "store a wider format")
-    return Folded(weight, bias, rounding)
+    return weight, bias
 
 
 def check(block: Block, tensors: Tensors) -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 from npreparam import __version__
 from npreparam._errors import ArgumentError, FormatError
 from npreparam.cli.fuse import reported, run_fuse, run_verify
+from npreparam.cli.graph import is_graph, run_fuse_graph, run_verify_graph
 from npreparam.cli.options import Answers, Reports, grouped
 from npreparam.cli.output import prepare_folder
 from npreparam.cli.tour import Tour, load
@@ -57,7 +58,7 @@ def tour(
 @grouped
 def fuse(
     source: Source,
-    out: Annotated[Path, typer.Argument(help="File to write, .safetensors or .npz.")],
+    out: Annotated[Path, typer.Argument(help="File to write, .safetensors or .npz; .onnx from an ONNX graph.")],
     answers: Answers,
     reports: Reports,
     dtype: Annotated[str | None, typer.Option(help="float16, bfloat16, float32 or float64.", show_default="the block's own")] = None,
@@ -67,6 +68,8 @@ def fuse(
                                                         "with status 0. Blocks beyond their bounds are never written.")] = False,
 ) -> None:
     r"""Fuse every block of a checkpoint into one convolution, with a bound on the difference for each; exit status 0 only if all hold.
+
+    From an ONNX graph to another every linear region is fused, whatever its block is called.
 
     A block is fused only if one convolution has no more weights than its parts have together; else its convolutions stay, with the batch norms
     behind them folded, unless --largest is given.
@@ -81,7 +84,8 @@ def fuse(
         stride = 1
     """
     choices = {"dtype": dtype, "largest": largest, "dry_run": dry_run, "force": force}
-    if not reported("fuse", lambda: run_fuse(source, out, answers, reports, choices, Console())):
+    run = run_fuse_graph if is_graph(out) else run_fuse
+    if not reported("fuse", lambda: run(source, out, answers, reports, choices, Console())):
         raise typer.Exit(1)
 
 
@@ -95,5 +99,6 @@ def verify(
     force: Annotated[bool, typer.Option("--force", help="Accept blocks that cannot be fused, if their tensors are as they were.")] = False,
 ) -> None:
     """Check from the two files that one is the other with its blocks fused; give the same answers as to `fuse`."""
-    if not reported("verify", lambda: run_verify(source, fused, answers, reports, force, Console())):
+    run = run_verify_graph if is_graph(fused) else run_verify
+    if not reported("verify", lambda: run(source, fused, answers, reports, force, Console())):
         raise typer.Exit(1)
