@@ -202,3 +202,10 @@ def apply_mirrored_slopes(first: int, last: int, a: Any, b: Any, x: Any, slope: 
             slope[i], in_a[i], in_b[i] = -s, -s_a, -s_b
         else:
             slope[i], in_a[i], in_b[i] = 0.0, 0.0, 0.0
+
+
+@kernel
+def apply_log_beta(first: int, last: int, a: Any, b: Any, y: Any) -> None:
+    """log(B(a, b))."""
+    for i in range(first, last):
+        y[i] = log_beta(a[i], b[i])

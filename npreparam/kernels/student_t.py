@@ -108,7 +108,7 @@ def apply_quantile(first: int, last: int, n: Any, u: Any, t: Any) -> None:
         tail = min(u[i], 1 - u[i])
         x, y = incomplete_beta.quantile(0.5 * n[i], 0.5, 2 * tail) if tail < 0.5 else (1.0, 0.0)
         size = math.sqrt(n[i] * y / x)
-        t[i] = size if u[i] > 0.5 else -size
+        t[i] = size if u[i] >= 0.5 else -size
 
 
 @kernel

@@ -143,7 +143,7 @@ def apply_quantile(first: int, last: int, k: Any, u: Any, z: Any) -> None:
     """The quantile."""
     for i in range(first, last):
         size = quantile(k[i], min(u[i], 1 - u[i])) if u[i] != 0.5 else 0.0
-        z[i] = size if u[i] > 0.5 else -size
+        z[i] = size if u[i] >= 0.5 else -size
 
 
 @kernel

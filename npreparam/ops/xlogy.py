@@ -67,7 +67,7 @@ def log_ratio(x: Array, y: Array) -> Array:
     Where x/y lies in [1/2, 2] it is log1p((x - y)/y), whose difference is exact (Sterbenz). Rounding: a few ulp.
 
     >>> log_ratio(np.array([1.0, 1.0 + 2.0**-50]), np.array([1.0, 1.0]))
-    array([0.00000000e+00, 8.8817842e-16])
+    array([0.0000000e+00, 8.8817842e-16])
     """
     x, y = _pair(x, y)
     ratio = np.asarray(x / y)
