@@ -8,7 +8,7 @@ import numpy as np
 
 from npreparam._errors import DTypeError
 from npreparam.ops._primitive import gradient, primitive
-from npreparam.ops._validate import Array, as_array, as_dense, same_dtype
+from npreparam.ops._validate import Array, as_array, as_dense, check_shape, same_dtype
 from npreparam.ops.arithmetic import _like, add, div, mul, neg, quiet, square
 
 
@@ -94,3 +94,20 @@ def arctan(x: Array) -> Array:
 
 
 gradient(arctan, "x", lambda g, y, a: div(g, add(square(a.x), 1.0)))
+
+
+@primitive
+def straight_through(soft: Array, hard: Array) -> Array:
+    """The value of `hard` with the gradient of `soft`, of the same shape and dtype: a biased gradient for a discrete choice.
+
+    Source: Bengio, Léonard and Courville, Estimating or propagating gradients through stochastic neurons, arXiv 1308.3432.
+
+    >>> straight_through(np.array([0.7]), np.array([1.0]))
+    array([1.])
+    """
+    soft, hard = same_dtype(soft=soft, hard=hard)
+    check_shape(hard, "hard", soft.shape, "that of `soft`")
+    return hard.copy()
+
+
+gradient(straight_through, "soft", lambda g, y, a: g)

@@ -1,9 +1,21 @@
 """Distributions with re-parameterized samples, and their divergences, on the tape."""
 
 from npreparam.prob._distribution import Distribution
-from npreparam.prob.discrete import Bernoulli
+from npreparam.prob.continuous_bernoulli import ContinuousBernoulli
+from npreparam.prob.discrete import Bernoulli, Categorical
 from npreparam.prob.independent import Independent
 from npreparam.prob.kl import kl
-from npreparam.prob.normal import Normal
+from npreparam.prob.location_scale import Cauchy, Gumbel, Laplace, Logistic, Normal
+from npreparam.prob.log_normal import LogNormal
+from npreparam.prob.multivariate import Dirichlet, LowRankMultivariateNormal, MultivariateNormal
+from npreparam.prob.positive import Exponential, Gamma, HalfNormal, InverseGamma, Weibull
+from npreparam.prob.relaxed import RelaxedBernoulli, RelaxedOneHotCategorical
+from npreparam.prob.student_t import StudentT
+from npreparam.prob.transforms import Affine, Exp, Sigmoid, Softplus, Tanh, Transform, TransformedDistribution
+from npreparam.prob.unit_interval import Beta, Kumaraswamy, Uniform
+from npreparam.prob.von_mises import VonMises
 
-__all__ = ["Bernoulli", "Distribution", "Independent", "Normal", "kl"]
+__all__ = ["Affine", "Bernoulli", "Beta", "Categorical", "Cauchy", "ContinuousBernoulli", "Dirichlet", "Distribution", "Exp", "Exponential", "Gamma",
+           "Gumbel", "HalfNormal", "Independent", "InverseGamma", "Kumaraswamy", "Laplace", "LogNormal", "Logistic", "LowRankMultivariateNormal",
+           "MultivariateNormal", "Normal", "RelaxedBernoulli", "RelaxedOneHotCategorical", "Sigmoid", "Softplus", "StudentT", "Tanh", "Transform",
+           "TransformedDistribution", "Uniform", "VonMises", "Weibull", "kl"]

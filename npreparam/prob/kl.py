@@ -16,7 +16,7 @@ from npreparam.prob._distribution import Distribution
 from npreparam.prob._parameters import Parameter
 from npreparam.prob.discrete import Bernoulli
 from npreparam.prob.independent import Independent
-from npreparam.prob.normal import Normal
+from npreparam.prob.location_scale import Normal
 
 Formula = Callable[[Any, Any], Parameter]
 KL: dict[tuple[type[Distribution], type[Distribution]], Formula] = {}
