@@ -14,7 +14,7 @@ from npreparam import kernels
 from npreparam._errors import ShapeError
 from npreparam.ops._primitive import gradient, primitive
 from npreparam.ops._validate import Array, same_dtype
-from npreparam.ops.arithmetic import _like, add, div, exp, log, log1p, mul, neg, quiet, sub
+from npreparam.ops.arithmetic import add, div, exp, log, log1p, mul, neg, quiet, sub, summed_like
 from npreparam.ops.special import checked_noise, digamma, implicit, mapped, slope_in_value
 from npreparam.ops.xlogy import xlog1py, xlogy
 
@@ -40,8 +40,8 @@ def log_beta(a: Array, b: Array) -> Array:
     return mapped(kernels.incomplete_beta.apply_log_beta, a, b)
 
 
-gradient(log_beta, "a", lambda g, y, a: _like(mul(g, sub(digamma(a.a), digamma(add(a.a, a.b)))), a.a))
-gradient(log_beta, "b", lambda g, y, a: _like(mul(g, sub(digamma(a.b), digamma(add(a.a, a.b)))), a.b))
+gradient(log_beta, "a", lambda g, y, a: summed_like(mul(g, sub(digamma(a.a), digamma(add(a.a, a.b)))), a.a))
+gradient(log_beta, "b", lambda g, y, a: summed_like(mul(g, sub(digamma(a.b), digamma(add(a.a, a.b)))), a.b))
 
 
 def beta_log_density(a: Array, b: Array, z: Array) -> Array:
@@ -138,10 +138,10 @@ def _score_b(a: Any) -> Array:
     return add(sub(log1p(neg(a.z)), digamma(a.b)), digamma(add(a.a, a.b)))
 
 
-gradient(betainc, "z", lambda g, y, a: _like(mul(g, _density(a, a.z)), a.z))
+gradient(betainc, "z", lambda g, y, a: summed_like(mul(g, _density(a, a.z)), a.z))
 gradient(betainc, "a", lambda g, y, a: implicit(neg(mul(g, _density(a, a.z))), beta_slope_a(a.a, a.b, a.z), a.a))
 gradient(betainc, "b", lambda g, y, a: implicit(neg(mul(g, _density(a, a.z))), beta_slope_b(a.a, a.b, a.z), a.b))
-gradient(betaincinv, "u", lambda g, y, a: _like(div(g, _density(a, y)), a.u))
+gradient(betaincinv, "u", lambda g, y, a: summed_like(div(g, _density(a, y)), a.u))
 gradient(betaincinv, "a", lambda g, y, a: implicit(g, beta_slope_a(a.a, a.b, y), a.a))
 gradient(betaincinv, "b", lambda g, y, a: implicit(g, beta_slope_b(a.a, a.b, y), a.b))
 gradient(standard_beta_rsample, "a", lambda g, y, a: implicit(g, beta_slope_a(a.a, a.b, y), a.a))

@@ -17,7 +17,7 @@ from typing import Any
 from npreparam import kernels
 from npreparam.ops._primitive import gradient, primitive
 from npreparam.ops._validate import Array, as_array
-from npreparam.ops.arithmetic import _like, _pair, div, exp, log, mul, neg, quiet, sub
+from npreparam.ops.arithmetic import broadcast_pair, div, exp, log, mul, neg, quiet, sub, summed_like
 from npreparam.ops.special import checked_noise, digamma, implicit, lgamma, mapped, slope_in_value
 from npreparam.ops.xlogy import xlogy
 
@@ -41,7 +41,7 @@ def gammainc(concentration: Array, z: Array) -> Array:
     >>> gammainc(np.array([1.0]), np.array([1.0]))    # 1 - 1/e
     array([0.63212056])
     """
-    concentration, z = _pair(concentration, z)
+    concentration, z = broadcast_pair(concentration, z)
     return mapped(kernels.incomplete_gamma.apply_tails, concentration, z, outputs=2)[0]
 
 
@@ -54,7 +54,7 @@ def gammaincinv(concentration: Array, u: Array) -> Array:
     >>> gammaincinv(np.array([1.0]), np.array([0.5]))    # log 2
     array([0.69314718])
     """
-    concentration, u = _pair(concentration, u)
+    concentration, u = broadcast_pair(concentration, u)
     return mapped(kernels.incomplete_gamma.apply_quantile, concentration, u)
 
 
@@ -81,12 +81,12 @@ def gamma_slope(concentration: Array, z: Array) -> Array:
     >>> gamma_slope(np.array([1.0]), np.array([1.0]))
     array([1.17356303])
     """
-    concentration, z = _pair(concentration, z)
+    concentration, z = broadcast_pair(concentration, z)
     return mapped(kernels.incomplete_gamma.apply_slopes, concentration, z, outputs=2)[0]
 
 
 def _slope_in_concentration(concentration: Any, z: Any) -> Array:
-    concentration, z = _pair(as_array(concentration, "concentration"), as_array(z, "z"))
+    concentration, z = broadcast_pair(as_array(concentration, "concentration"), as_array(z, "z"))
     return mapped(kernels.incomplete_gamma.apply_slopes, concentration, z, outputs=2)[1]
 
 
@@ -94,10 +94,10 @@ def _slope_in_z(a: Any, slope: Array) -> Array:
     return slope_in_value(slope, sub(log(a.z), digamma(a.concentration)), sub(div(sub(a.concentration, 1.0), a.z), 1.0))
 
 
-gradient(gammainc, "z", lambda g, y, a: _like(mul(g, exp(gamma_log_density(a.concentration, a.z))), a.z))
+gradient(gammainc, "z", lambda g, y, a: summed_like(mul(g, exp(gamma_log_density(a.concentration, a.z))), a.z))
 gradient(gammainc, "concentration", lambda g, y, a: implicit(
     neg(mul(g, exp(gamma_log_density(a.concentration, a.z)))), gamma_slope(a.concentration, a.z), a.concentration))
-gradient(gammaincinv, "u", lambda g, y, a: _like(div(g, exp(gamma_log_density(a.concentration, y))), a.u))
+gradient(gammaincinv, "u", lambda g, y, a: summed_like(div(g, exp(gamma_log_density(a.concentration, y))), a.u))
 gradient(gammaincinv, "concentration", lambda g, y, a: implicit(g, gamma_slope(a.concentration, y), a.concentration))
 gradient(standard_gamma_rsample, "concentration", lambda g, y, a: implicit(g, gamma_slope(a.concentration, y), a.concentration))
 gradient(gamma_slope, "concentration", lambda g, y, a: implicit(g, _slope_in_concentration(a.concentration, a.z), a.concentration))

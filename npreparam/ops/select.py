@@ -9,7 +9,7 @@ import numpy as np
 from npreparam._errors import DTypeError
 from npreparam.ops._primitive import gradient, primitive
 from npreparam.ops._validate import Array, as_array, as_dense, check_shape, same_dtype
-from npreparam.ops.arithmetic import _like, add, div, mul, neg, quiet, square
+from npreparam.ops.arithmetic import add, div, mul, neg, quiet, square, summed_like
 
 
 @primitive
@@ -28,8 +28,8 @@ def where(mask: Any, x: Array, y: Array) -> Array:
     return np.where(mask, x, y)
 
 
-gradient(where, "x", lambda g, y, a: _like(where(a.mask, g, 0.0), a.x))
-gradient(where, "y", lambda g, y, a: _like(where(a.mask, 0.0, g), a.y))
+gradient(where, "x", lambda g, y, a: summed_like(where(a.mask, g, 0.0), a.x))
+gradient(where, "y", lambda g, y, a: summed_like(where(a.mask, 0.0, g), a.y))
 
 
 @primitive

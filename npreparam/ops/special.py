@@ -14,7 +14,7 @@ from npreparam import kernels
 from npreparam._shapes import as_int
 from npreparam.ops._primitive import gradient, primitive
 from npreparam.ops._validate import Array, as_array, same_dtype
-from npreparam.ops.arithmetic import _like, _pair, add, div, exp, mul, neg, quiet, square, sub
+from npreparam.ops.arithmetic import add, broadcast_pair, div, exp, mul, neg, quiet, square, sub, summed_like
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
@@ -124,7 +124,7 @@ def lgamma_remainder(a: Array, h: Array) -> Array:
     >>> lgamma_remainder(np.array([1.0]), np.array([1e-6]))    # pi^2/12*h^2
     array([8.22466633e-13])
     """
-    a, h = _pair(a, h)
+    a, h = broadcast_pair(a, h)
     return mapped(kernels.special.apply_lgamma_remainder, a, h)
 
 
@@ -132,8 +132,8 @@ def _psi_step(a: Any) -> Array:
     return sub(digamma(add(a.a, a.h)), digamma(a.a))
 
 
-gradient(lgamma_remainder, "a", lambda g, y, a: _like(mul(g, sub(_psi_step(a), mul(a.h, polygamma(1, a.a)))), a.a))
-gradient(lgamma_remainder, "h", lambda g, y, a: _like(mul(g, _psi_step(a)), a.h))
+gradient(lgamma_remainder, "a", lambda g, y, a: summed_like(mul(g, sub(_psi_step(a), mul(a.h, polygamma(1, a.a)))), a.a))
+gradient(lgamma_remainder, "h", lambda g, y, a: summed_like(mul(g, _psi_step(a)), a.h))
 
 
 @primitive
@@ -175,7 +175,7 @@ def checked_noise(eps: Any, **parameters: Any) -> list[Array]:
 
 def implicit(g: Array, slope: Array, parameter: Any) -> Array:
     """A cotangent of a sample on its way to a parameter: g*dz/dtheta, summed to the parameter's shape."""
-    return _like(mul(g, slope), parameter)
+    return summed_like(mul(g, slope), parameter)
 
 
 def slope_in_value(slope: Array, score: Array, log_density_slope: Array) -> Array:

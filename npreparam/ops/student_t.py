@@ -13,7 +13,7 @@ import numpy as np  # noqa: F401  (the examples use it)
 from npreparam import kernels
 from npreparam.ops._primitive import gradient, primitive
 from npreparam.ops._validate import Array
-from npreparam.ops.arithmetic import _like, _pair, add, div, exp, log, log1p, mul, neg, quiet, square, sub
+from npreparam.ops.arithmetic import add, broadcast_pair, div, exp, log, log1p, mul, neg, quiet, square, sub, summed_like
 from npreparam.ops.incomplete_beta import log_beta
 from npreparam.ops.special import checked_noise, digamma, implicit, mapped, slope_in_value
 
@@ -36,7 +36,7 @@ def t_cdf(df: Array, z: Array) -> Array:
     >>> t_cdf(np.array([1.0]), np.array([1.0]))
     array([0.75])
     """
-    df, z = _pair(df, z)
+    df, z = broadcast_pair(df, z)
     return mapped(kernels.student_t.apply_cdf, df, z)
 
 
@@ -48,7 +48,7 @@ def t_icdf(df: Array, u: Array) -> Array:
     >>> t_icdf(np.array([1.0]), np.array([0.75]))
     array([1.])
     """
-    df, u = _pair(df, u)
+    df, u = broadcast_pair(df, u)
     return mapped(kernels.student_t.apply_quantile, df, u)
 
 
@@ -76,7 +76,7 @@ def t_slope(df: Array, z: Array) -> Array:
 
 def _slopes(df: Any, z: Any) -> tuple[Array, ...]:
     """dz/dn, and its derivative in n at constant z; that is not differentiable once more."""
-    return mapped(kernels.student_t.apply_slopes, *_pair(df, z), outputs=2)
+    return mapped(kernels.student_t.apply_slopes, *broadcast_pair(df, z), outputs=2)
 
 
 def _score(a: Any) -> Array:
@@ -95,9 +95,9 @@ def _density(a: Any, z: Array) -> Array:
     return exp(t_log_density(a.df, z))
 
 
-gradient(t_cdf, "z", lambda g, y, a: _like(mul(g, _density(a, a.z)), a.z))
+gradient(t_cdf, "z", lambda g, y, a: summed_like(mul(g, _density(a, a.z)), a.z))
 gradient(t_cdf, "df", lambda g, y, a: implicit(neg(mul(g, _density(a, a.z))), t_slope(a.df, a.z), a.df))
-gradient(t_icdf, "u", lambda g, y, a: _like(div(g, _density(a, y)), a.u))
+gradient(t_icdf, "u", lambda g, y, a: summed_like(div(g, _density(a, y)), a.u))
 gradient(t_icdf, "df", lambda g, y, a: implicit(g, t_slope(a.df, y), a.df))
 gradient(standard_t_rsample, "df", lambda g, y, a: implicit(g, t_slope(a.df, y), a.df))
 gradient(t_slope, "df", lambda g, y, a: implicit(g, _slopes(a.df, a.z)[1], a.df))

@@ -12,7 +12,7 @@ from typing import Any
 from npreparam import kernels
 from npreparam.ops._primitive import gradient, primitive
 from npreparam.ops._validate import Array
-from npreparam.ops.arithmetic import _like, _pair, div, exp, mul, neg, quiet, sub
+from npreparam.ops.arithmetic import broadcast_pair, div, exp, mul, neg, quiet, sub, summed_like
 from npreparam.ops.select import cos, sin
 from npreparam.ops.special import checked_noise, i1_i0, implicit, log_i0, mapped, slope_in_value
 
@@ -36,7 +36,7 @@ def von_mises_cdf(concentration: Array, z: Array) -> Array:
     >>> von_mises_cdf(np.array([2.0]), np.array([0.0]))
     array([0.5])
     """
-    return mapped(kernels.von_mises.apply_cdf, *_pair(concentration, z))
+    return mapped(kernels.von_mises.apply_cdf, *broadcast_pair(concentration, z))
 
 
 @primitive
@@ -48,7 +48,7 @@ def von_mises_icdf(concentration: Array, u: Array) -> Array:
     >>> von_mises_icdf(np.array([2.0]), np.array([0.5]))
     array([0.])
     """
-    return mapped(kernels.von_mises.apply_quantile, *_pair(concentration, u))
+    return mapped(kernels.von_mises.apply_quantile, *broadcast_pair(concentration, u))
 
 
 @primitive
@@ -77,7 +77,7 @@ def von_mises_slope(concentration: Array, z: Array) -> Array:
 
 def _slopes(concentration: Any, z: Any) -> tuple[Array, ...]:
     """dz/dk, and its derivative in k at constant z; that is not differentiable once more."""
-    return mapped(kernels.von_mises.apply_slopes, *_pair(concentration, z), outputs=2)
+    return mapped(kernels.von_mises.apply_slopes, *broadcast_pair(concentration, z), outputs=2)
 
 
 def _density(a: Any, z: Array) -> Array:
@@ -88,10 +88,10 @@ def _slope_in_z(a: Any, slope: Array) -> Array:
     return slope_in_value(slope, sub(cos(a.z), i1_i0(a.concentration)), neg(mul(a.concentration, sin(a.z))))
 
 
-gradient(von_mises_cdf, "z", lambda g, y, a: _like(mul(g, _density(a, a.z)), a.z))
+gradient(von_mises_cdf, "z", lambda g, y, a: summed_like(mul(g, _density(a, a.z)), a.z))
 gradient(von_mises_cdf, "concentration", lambda g, y, a: implicit(
     neg(mul(g, _density(a, a.z))), von_mises_slope(a.concentration, a.z), a.concentration))
-gradient(von_mises_icdf, "u", lambda g, y, a: _like(div(g, _density(a, y)), a.u))
+gradient(von_mises_icdf, "u", lambda g, y, a: summed_like(div(g, _density(a, y)), a.u))
 gradient(von_mises_icdf, "concentration", lambda g, y, a: implicit(g, von_mises_slope(a.concentration, y), a.concentration))
 gradient(von_mises_rsample, "concentration", lambda g, y, a: implicit(g, von_mises_slope(a.concentration, y), a.concentration))
 gradient(von_mises_slope, "concentration", lambda g, y, a: implicit(g, _slopes(a.concentration, a.z)[1], a.concentration))

@@ -6,7 +6,7 @@ import numpy as np
 
 from npreparam.ops._primitive import gradient, primitive
 from npreparam.ops._validate import Array, as_dense
-from npreparam.ops.arithmetic import _like, _pair, add, div, mul, neg, quiet
+from npreparam.ops.arithmetic import add, broadcast_pair, div, mul, neg, quiet, summed_like
 
 
 @primitive
@@ -17,12 +17,12 @@ def xdivy(x: Array, y: Array) -> Array:
     >>> xdivy(np.array([0.0, 1.0]), np.array([0.0, 2.0]))
     array([0. , 0.5])
     """
-    x, y = _pair(x, y)
+    x, y = broadcast_pair(x, y)
     return np.where((x == 0) & ~np.isnan(y), 0 * y.dtype.type(1), x / y)
 
 
-gradient(xdivy, "x", lambda g, y, a: _like(xdivy(g, a.y), a.x))
-gradient(xdivy, "y", lambda g, y, a: _like(neg(xdivy(mul(g, y), a.y)), a.y))
+gradient(xdivy, "x", lambda g, y, a: summed_like(xdivy(g, a.y), a.x))
+gradient(xdivy, "y", lambda g, y, a: summed_like(neg(xdivy(mul(g, y), a.y)), a.y))
 
 
 @primitive
@@ -35,12 +35,12 @@ def xlogy(x: Array, y: Array) -> Array:
     >>> xlogy(np.array([0.0, 2.0]), np.array([0.0, 1.0]))
     array([0., 0.])
     """
-    x, y = _pair(x, y)
+    x, y = broadcast_pair(x, y)
     return np.where((x == 0) & ~np.isnan(y), 0 * y.dtype.type(1), x * np.log(as_dense(y, "y")))
 
 
-gradient(xlogy, "x", lambda g, y, a: _like(xlogy(g, a.y), a.x))
-gradient(xlogy, "y", lambda g, y, a: _like(mul(g, xdivy(a.x, a.y)), a.y))
+gradient(xlogy, "x", lambda g, y, a: summed_like(xlogy(g, a.y), a.x))
+gradient(xlogy, "y", lambda g, y, a: summed_like(mul(g, xdivy(a.x, a.y)), a.y))
 
 
 @primitive
@@ -51,12 +51,12 @@ def xlog1py(x: Array, y: Array) -> Array:
     >>> xlog1py(np.array([0.0, 2.0]), np.array([-1.0, 0.0]))
     array([0., 0.])
     """
-    x, y = _pair(x, y)
+    x, y = broadcast_pair(x, y)
     return np.where((x == 0) & ~np.isnan(y), 0 * y.dtype.type(1), x * np.log1p(as_dense(y, "y")))
 
 
-gradient(xlog1py, "x", lambda g, y, a: _like(xlog1py(g, a.y), a.x))
-gradient(xlog1py, "y", lambda g, y, a: _like(mul(g, xdivy(a.x, add(a.y, 1.0))), a.y))
+gradient(xlog1py, "x", lambda g, y, a: summed_like(xlog1py(g, a.y), a.x))
+gradient(xlog1py, "y", lambda g, y, a: summed_like(mul(g, xdivy(a.x, add(a.y, 1.0))), a.y))
 
 
 @primitive
@@ -69,12 +69,12 @@ def log_ratio(x: Array, y: Array) -> Array:
     >>> log_ratio(np.array([1.0, 1.0 + 2.0**-50]), np.array([1.0, 1.0]))
     array([0.0000000e+00, 8.8817842e-16])
     """
-    x, y = _pair(x, y)
+    x, y = broadcast_pair(x, y)
     ratio = np.asarray(x / y)
     far = np.where((ratio > np.finfo(ratio.dtype).tiny) & (ratio < np.inf), np.log(np.ascontiguousarray(ratio)).reshape(ratio.shape),
                    np.log(as_dense(x, "x")) - np.log(as_dense(y, "y")))
     return np.where((ratio >= 0.5) & (ratio <= 2), np.log1p(as_dense((x - y) / y, "x")), far)
 
 
-gradient(log_ratio, "x", lambda g, y, a: _like(div(g, a.x), a.x))
-gradient(log_ratio, "y", lambda g, y, a: _like(neg(div(g, a.y)), a.y))
+gradient(log_ratio, "x", lambda g, y, a: summed_like(div(g, a.x), a.x))
+gradient(log_ratio, "y", lambda g, y, a: summed_like(neg(div(g, a.y)), a.y))

@@ -16,7 +16,10 @@ from npreparam.prob.transforms import Affine, Exp, Sigmoid, Softplus, Tanh, Tran
 from npreparam.prob.unit_interval import Beta, Kumaraswamy, Uniform
 from npreparam.prob.von_mises import VonMises
 
-__all__ = ["KL", "Affine", "Bernoulli", "Beta", "Categorical", "Cauchy", "ContinuousBernoulli", "Dirichlet", "Distribution", "Exp", "Exponential", "Gamma",
-           "Gumbel", "HalfNormal", "Independent", "InverseGamma", "Kumaraswamy", "Laplace", "LogNormal", "Logistic", "LowRankMultivariateNormal",
-           "MonteCarlo", "MultivariateNormal", "Normal", "RelaxedBernoulli", "RelaxedOneHotCategorical", "Sigmoid", "Softplus", "StudentT", "Tanh", "Transform",
-           "TransformedDistribution", "Uniform", "VonMises", "Weibull", "kl", "kl_monte_carlo"]
+__all__ = [
+    "KL", "Affine", "Bernoulli", "Beta", "Categorical", "Cauchy", "ContinuousBernoulli", "Dirichlet", "Distribution",
+    "Exp", "Exponential", "Gamma", "Gumbel", "HalfNormal", "Independent", "InverseGamma", "Kumaraswamy", "Laplace",
+    "LogNormal", "Logistic", "LowRankMultivariateNormal", "MonteCarlo", "MultivariateNormal", "Normal",
+    "RelaxedBernoulli", "RelaxedOneHotCategorical", "Sigmoid", "Softplus", "StudentT", "Tanh", "Transform",
+    "TransformedDistribution", "Uniform", "VonMises", "Weibull", "kl", "kl_monte_carlo",
+]

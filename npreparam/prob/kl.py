@@ -2,8 +2,8 @@
 
 KL(p || q) = E_p[log p(X) - log q(X)], in nats, of the broadcast batch shape of p and q.
 
-Formulas within one family are sums of remainders, exp(x) - 1 - x (`exp_remainder`) and lgamma(a + h) - lgamma(a) - h*psi(a) (`lgamma_remainder`), each
-of them 0 for equal parameters and accurate near that: KL(p || p) == 0, and what is tiny keeps its digits. Pairs of two families are in `_kl_pairs`.
+Formulas within one family are sums of remainders, exp(x) - 1 - x and lgamma(a + h) - lgamma(a) - h*psi(a), each of them 0 for equal parameters
+and accurate near that: KL(p || p) == 0, and what is tiny keeps its digits. Pairs of two families are in `_kl_pairs`.
 """
 
 from __future__ import annotations
