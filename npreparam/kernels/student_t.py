@@ -13,6 +13,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from npreparam.kernels import incomplete_beta
 from npreparam.kernels._compile import kernel
 from npreparam.kernels.special import BERNOULLI, NODES, SHIFT, WEIGHTS, digamma_difference, log1p_remainder, zeta
@@ -113,9 +115,9 @@ def apply_quantile(first: int, last: int, n: Any, u: Any, t: Any) -> None:
 
 @kernel
 def apply_slopes(first: int, last: int, n: Any, t: Any, slope: Any, curve: Any) -> None:
-    """dt/dn at constant probability, and its derivative in n at constant t; odd in t."""
+    """dt/dn at constant probability, and its derivative in n at constant t; odd in t, NaN where t has overflowed."""
     for i in range(first, last):
-        slope[i], curve[i] = 0.0, 0.0
-        if t[i] != 0:
+        slope[i], curve[i] = (0.0, 0.0) if t[i] == 0 else (np.nan, np.nan)
+        if 0 < abs(t[i]) < np.inf:
             s, c = t_parts(n[i], abs(t[i]))
             slope[i], curve[i] = math.copysign(1.0, t[i]) * s, math.copysign(1.0, t[i]) * c

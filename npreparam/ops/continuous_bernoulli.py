@@ -15,7 +15,8 @@ from npreparam.ops.arithmetic import add, div, expm1, log1p, mul, neg, quiet, sq
 from npreparam.ops.select import abs as magnitude
 from npreparam.ops.select import where
 
-BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510, 43867 / 798, -174611 / 330)  # B_2, B_4, ...
+BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510, 43867 / 798, -174611 / 330, 854513 / 138,
+             -236364091 / 2730)  # B_2, B_4, ...
 
 
 @primitive
@@ -38,7 +39,8 @@ def continuous_bernoulli_cumulant(order: int, logits: Array) -> Array:
     if order == 0:
         far = np.maximum(x, 0) + np.log(-np.expm1(-size) / size)
     elif order == 1:
-        far = 0.5 + side * (0.5 * (1 + small) / -np.expm1(-size) - 1 / size)
+        below = 1 / size + small / np.expm1(-size)  # the mean for l < 0
+        far = np.where(x < 0, below, 1 - below)
     elif order == 2:
         far = 1 / size**2 - small / np.expm1(-size) ** 2
     else:
