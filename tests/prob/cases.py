@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from npreparam import prob
+from npreparam.ops import linalg
 
 FALSE_ALARM = 1e-10  # of one statistical comparison; there are fewer than ten of them in a test, so each test stays below 1e-9
 
@@ -51,7 +52,7 @@ CONTINUOUS = {
 FACTOR = np.array([[1.2, 0.0], [-0.4, 0.9]])
 # several dimensions, or no cdf
 OTHERS = {
-    "MultivariateNormal": (lambda m, f: prob.MultivariateNormal(m, scale_tril=f), array([0.3, -1.0], FACTOR)),
+    "MultivariateNormal": (lambda m, f: prob.MultivariateNormal(m, scale_tril=linalg.lower(f)), array([0.3, -1.0], FACTOR)),
     "LowRankMultivariateNormal": (prob.LowRankMultivariateNormal, array([0.3, -1.0], [[1.0], [0.5]], [0.6, 1.2])),
     "Dirichlet": (prob.Dirichlet, array([0.8, 2.5, 1.7])),
     "RelaxedBernoulli": (lambda t, x: prob.RelaxedBernoulli(t, logits=x), array(0.7, 0.4)),
