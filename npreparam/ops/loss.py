@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from npreparam import kernels
 from npreparam._errors import ArgumentError, DTypeError
 from npreparam._shapes import as_int
 from npreparam.ops._primitive import gradient, primitive
@@ -122,14 +123,23 @@ def bce_with_logits(logits: Array, targets: Array) -> Array:
     """
     logits, targets = same_dtype(logits=logits, targets=targets)
     check_shape(targets, "targets", logits.shape, "that of `logits`")
-    logits = as_dense(logits, "logits")
-    return logits * np.where(logits > 0, 1 - targets, -targets) + np.log1p(np.exp(-np.abs(logits)))
+    return kernels.loss.bce(as_dense(logits, "logits"), as_dense(targets, "targets"))
 
 
-def _bce_slope(x: Array, t: Array) -> Array:
-    """sigmoid(x) - t as sigmoid(x)*(1-t) - sigmoid(-x)*t, so that a nearly certain prediction still has its small gradient."""
-    return sub(mul(sigmoid(x), sub(1.0, t)), mul(sigmoid(neg(x)), t))
+@primitive
+@quiet
+def bce_slope(logits: Array, targets: Array) -> Array:
+    """sigmoid(x) - t as sigmoid(x)*(1-t) - sigmoid(-x)*t, so that a nearly certain prediction still has its small gradient.
+
+    >>> bce_slope(np.array([0.0, 800.0]), np.array([0.25, 1.0]))
+    array([0.25, 0.  ])
+    """
+    logits, targets = same_dtype(logits=logits, targets=targets)
+    check_shape(targets, "targets", logits.shape, "that of `logits`")
+    return kernels.loss.bce_slope(as_dense(logits, "logits"), as_dense(targets, "targets"))
 
 
-gradient(bce_with_logits, "logits", lambda g, y, a: mul(g, _bce_slope(a.logits, a.targets)))
+gradient(bce_with_logits, "logits", lambda g, y, a: mul(g, bce_slope(a.logits, a.targets)))
 gradient(bce_with_logits, "targets", lambda g, y, a: neg(mul(g, a.logits)))
+gradient(bce_slope, "logits", lambda g, y, a: mul(g, mul(sigmoid(a.logits), sigmoid(neg(a.logits)))))
+gradient(bce_slope, "targets", lambda g, y, a: neg(g))
