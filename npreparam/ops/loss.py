@@ -13,7 +13,7 @@ from npreparam.ops._primitive import gradient, primitive
 from npreparam.ops._validate import Array, as_array, as_dense, check_shape, same_dtype, shape_of
 from npreparam.ops.activation import sigmoid
 from npreparam.ops.arithmetic import add, exp, expm1, mul, neg, quiet, sub
-from npreparam.ops.shape import axes_of
+from npreparam.ops.shape import axes_of, reshape
 from npreparam.ops.shape import sum as sum_over
 
 
@@ -58,6 +58,39 @@ def softmax(x: Array, axis: int = -1) -> Array:
     array([[0., 1.]])
     """
     return exp(log_softmax(x, axis))
+
+
+@primitive
+@quiet
+def logsumexp(x: Array, axis: int = -1) -> Array:
+    """log of the sum of exp(x) along one axis: max + log1p(sum of exp(x - max) over all but the maximum); finite where the result is.
+
+    Rounding: a few ulp of the maximum's magnitude, besides about n*u of the logarithm. Along an axis of length 0, -inf.
+
+    Raises ArgumentError for an axis out of range.
+
+    >>> logsumexp(np.array([1000.0, 1000.0]))
+    np.float64(1000.6931471805599)
+    """
+    x = as_dense(x, "x")
+    (along,) = axes_of(as_int(axis, "axis", -x.ndim), x.ndim)
+    if x.shape[along] == 0:
+        return np.full(x.shape[:along] + x.shape[along + 1 :], -np.inf, x.dtype)
+    at = x.argmax(along, keepdims=True)
+    top = np.take_along_axis(x, at, along)
+    others = np.exp(x - np.where(np.isfinite(top), top, 0))
+    np.put_along_axis(others, at, 0, along)
+    return np.where(np.isfinite(top), top + np.log1p(others.sum(axis=along, keepdims=True)), top).squeeze(along)
+
+
+def _logsumexp_vjp(g: Array, x: Array, y: Array, axis: int) -> Array:
+    """g*exp(x - y) along the axis."""
+    (along,) = axes_of(axis, len(x.shape))
+    shape = tuple(1 if i == along else n for i, n in enumerate(x.shape))
+    return mul(reshape(g, shape), exp(sub(x, reshape(y, shape))))
+
+
+gradient(logsumexp, "x", lambda g, y, a: _logsumexp_vjp(g, a.x, y, a.axis))
 
 
 @primitive
