@@ -43,13 +43,14 @@ class Session:
         self.history: list[dict[str, float]] = []  # one row for each epoch
         self.about = {**about, "rate": rate, "batch": self.batch, "seed": seed, "images": fingerprint(train), "held out": fingerprint(test)}
 
-    def run(self, epochs: int, after_step: Callable[[Session], None], after_epoch: Callable[[Session], None]) -> None:
-        """Train until `epochs` epochs are done; the two are called when a step, and when an epoch's evaluation, is complete."""
+    def run(self, epochs: int, after_step: Callable[[Session], bool], after_epoch: Callable[[Session], None]) -> None:
+        """Train until `epochs` epochs are done, or `after_step`, called when a step is complete, says False."""
         with awake():
             while self.epoch < epochs:
                 if len(self.losses) < self.steps:  # else it was stopped between an epoch's last step and its evaluation
                     self.step()
-                    after_step(self)
+                    if not after_step(self):
+                        return
                 if len(self.losses) == self.steps:
                     self.end_epoch()
                     after_epoch(self)
