@@ -5,6 +5,7 @@
 * `npreparam.prob`: distributions whose samples are differentiable functions of parameters and noise, and their divergences
 * `npreparam.fuse`: the algebra of affine convolutions: branches, chains, batch norm, pooling as one convolution, or refused with the reason
 * `npreparam.nn`, `npreparam.models`: layers, the published blocks, optimizers, fusion of whole trees; a RepVGG classifier and a VAE
+* `npreparam.prob`: distributions with re-parameterized samples, divergences, gradient estimators
 * `npreparam.checkpoints`: read, recognise and write trained networks without a framework
 * `npreparam.exact`: the same definitions in rational arithmetic, correctly rounded
 * `npreparam.certified`: the same numbers as `exact` at the speed of arrays; `certified.bounds`: how far an implementation may be from them
