@@ -48,10 +48,10 @@ def report(job, sweep):
 @pytest.mark.parametrize("pool", [ThreadPoolExecutor, ProcessPoolExecutor])
 def test_the_report_has_the_same_bytes_whatever_the_executor(pool, flipped):
     job = Job(flipped)
-    alone = run(job, ops=OPS, rounds=2)
+    alone = run(job, ops=OPS, dtypes=("float32",), rounds=2)
     options = {"mp_context": get_context("spawn")} if pool is ProcessPoolExecutor else {}
     with pool(2, **options) as executor:
-        spread = run(job, ops=OPS, rounds=2, executor=executor)
+        spread = run(job, ops=OPS, dtypes=("float32",), rounds=2, executor=executor)
     assert report(job, alone) == report(job, spread)
     assert {verdict.op for verdict in alone.failures()} == {"conv2d"}
 
@@ -93,14 +93,14 @@ def test_an_interrupted_sweep_resumes_to_the_same_bytes(flipped, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(job, ops=OPS, rounds=2, step=step)
+        run(job, ops=OPS, dtypes=("float32",), rounds=2, step=step)
     partial = json.loads(path.read_text())
     assert not partial["complete"]
     done = read_verdicts(path, SETTINGS)
     assert 0 < len(done) < seen[-1]
     asked = []
-    whole = run(job, ops=OPS, rounds=2, done=done, step=lambda sweep, planned: asked.append(len(sweep.verdicts)))
-    assert report(job, whole) == report(job, run(job, ops=OPS, rounds=2))
+    whole = run(job, ops=OPS, dtypes=("float32",), rounds=2, done=done, step=lambda sweep, planned: asked.append(len(sweep.verdicts)))
+    assert report(job, whole) == report(job, run(job, ops=OPS, dtypes=("float32",), rounds=2))
 
 
 def test_a_budget_judges_whole_rounds():
@@ -199,7 +199,7 @@ def test_a_script_has_layouts_tuples_and_narrow_formats(tmp_path):
     ml_dtypes = pytest.importorskip("ml_dtypes")
     target = tmp_path / "strided.py"
     target.write_text("import numpy as np\ndef tanh(x):\n    return np.zeros_like(x) if x.strides[-1] == x.itemsize else x * x\n"
-                      "def fuse_repvgg(w3, bn3, w1, bn1, bn_identity=None, groups=1):\n    return w3, bn3[1]\n")
+                      "def fuse_repvgg(w3, bn3, w1, bn1, bn_identity=None, groups=1):\n    return w3 * 2, bn3[1] * 2\n")
     x = np.ones((2, 3), ml_dtypes.bfloat16)
     bn = (*(np.ones(1, np.float32) for _ in range(4)), 1e-5)
     for case in (Case("tanh", {"x": x}, layout="strided"), Case("fuse_repvgg", {"w3": np.ones((1, 1, 3, 3), np.float32), "bn3": bn,
