@@ -102,6 +102,21 @@ def balls(mistakes: Sequence[Mistake], case: Case, profile: Profile) -> tuple[Ba
     return tuple(result if isinstance(result, Ball) else Ball(result, 0.0, profile) for result in results)
 
 
+def outermost(mistake: Mistake, case: Case) -> bool:
+    """Whether it calls the right function for a case, so that another mistake may be inside."""
+    asked = []
+
+    def spy(**given: Any) -> Any:
+        asked.append(given)
+        return getattr(RIGHT, case.op)(**given)
+
+    try:
+        mistake.function(right(**{case.op: spy}), **expanded(case.op, case.arguments))
+    except NOT_APPLICABLE:
+        return False
+    return bool(asked)
+
+
 def _reads_buffer(mistakes: Sequence[Mistake], case: Case) -> bool:
     """Whether the NaN that the judge filled the result's buffer with comes through."""
     return case.relation == "prefilled" and any(mistake.relation == "prefilled" for mistake in mistakes)

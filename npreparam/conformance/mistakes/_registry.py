@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -52,11 +51,6 @@ class Mistake:
     def case(self) -> Case:
         """The example as a case."""
         return Case(self.op, self.example, "pinned", self.name, layout=self.layout, relation=self.relation)
-
-    @property
-    def calls_right(self) -> bool:
-        """Whether it is the right function of other arguments, or with something done to its result, so that another mistake may be inside."""
-        return f"right.{self.op}" in inspect.getsource(self.function)
 
 
 def mistake(op: str, name: str, function: Function, look: str, **fields: Any) -> None:

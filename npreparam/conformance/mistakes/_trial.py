@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,9 @@ from numpy.typing import NDArray
 from npreparam import fuse, ops
 from npreparam._errors import ArgumentError
 from npreparam.certified.bounds import Profile
-from npreparam.conformance.case import Case
+from npreparam.exact.rounding import dtype_of
+from npreparam.conformance.case import Case, Level
+from npreparam.conformance.grade import GRADES, grades
 from npreparam.conformance.mistakes._evaluate import mistaken, wrong
 from npreparam.conformance.mistakes._registry import MISTAKES, Mistake, mistakes_of
 from npreparam.conformance.signatures import OPS, PARAMETERS
@@ -54,22 +57,27 @@ def pinned_cases(op: str) -> list[Case]:
     return [mistake.case for mistake in mistakes_of(op) if not mistake.refused]
 
 
-def differs(outputs: Sequence[Array] | None, right: Sequence[Truth]) -> bool:
+def in_dtype(case: Case, dtype: str) -> Case:
+    """The case with its float arrays in another dtype.
+
+    >>> in_dtype(Case("tanh", {"x": np.float32([1])}), "float64").dtype
+    'float64'
+    """
+    def converted(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(converted, value))
+        return value.astype(dtype_of(dtype)) if isinstance(value, np.ndarray) and value.dtype.kind not in "iub" else value
+
+    return dataclasses.replace(case, arguments={name: converted(value) for name, value in case.arguments.items()})
+
+
+def differs(outputs: tuple[Array, ...] | None, found: tuple[Truth, ...], exact: bool = False) -> bool:
     """Whether results are impossible: of another number or shape, or somewhere beyond the bound; no results are no difference."""
     if outputs is None:
         return False
-    if len(outputs) != len(right) or any(np.shape(y) != truth.value.shape for y, truth in zip(outputs, right, strict=True)):
+    if [y.shape for y in outputs] != [truth.value.shape for truth in found]:
         return True
-    return any(beyond(np.asarray(y), truth).any() for y, truth in zip(outputs, right, strict=True))
-
-
-def beyond(y: Array, truth: Truth) -> NDArray[np.bool_]:
-    """Which elements of a result are impossible: beyond the bound, or not the same NaN or infinity."""
-    wide = y.astype(np.float64)
-    with np.errstate(all="ignore"):
-        near = np.abs(wide - truth.value) <= truth.bound
-    exact = (y == truth.rounded) | (np.isnan(wide) & np.isnan(truth.value))
-    return ~(exact | (np.isfinite(truth.value) & np.where(np.isfinite(wide), near, truth.bound == np.inf)))
+    return any((grades(y, truth, exact)[0] == GRADES.index(Level.FAIL)).any() for y, truth in zip(outputs, found, strict=True))
 
 
 def caught(cases: Iterable[Case], profile: Profile | None = None, declaration: Declaration | None = None) -> list[Mistake]:
@@ -90,7 +98,7 @@ def caught(cases: Iterable[Case], profile: Profile | None = None, declaration: D
         except ArgumentError:
             found.update(mistake for mistake in open_ if mistake.refused and mistaken([mistake], case) is not None)
             continue
-        found.update(mistake for mistake in open_ if is_visible(mistake, case) and differs(mistaken([mistake], case), right))
+        found.update(mistake for mistake in open_ if is_visible(mistake, case) and differs(mistaken([mistake], case), right, case.exact))
     return [mistake for mistake in MISTAKES.values() if mistake in found]
 
 
