@@ -14,6 +14,7 @@ they differ most.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -25,7 +26,8 @@ from npreparam._errors import ArgumentError
 from npreparam.certified.bounds import Profile
 from npreparam.certified.bounds.profile import FORMATS, smallest, unit
 from npreparam.conformance import relations
-from npreparam.conformance.case import Case
+from npreparam.conformance.case import Case, Key
+from npreparam.conformance.cases import make_case
 from npreparam.conformance.explain import ROUNDED, rounded_operands
 from npreparam.conformance.grade import GRADES, Level, grades, within
 from npreparam.conformance.mistakes import MISTAKES, Mistake, balls, mistaken, mistakes_of, pinned_cases
@@ -41,6 +43,7 @@ Ask = Callable[[Case], Outputs | None]
 
 MOST_PAIRS = 2000  # of mistakes, tried on one result
 LARGEST = 2**16  # elements of the arguments beyond which pairs are not tried
+PROBES = 12  # drawn cases of each kind among the questions, beside the pinned ones
 QUESTIONS = 3  # put to a target to decide between mistakes
 ORDER = {mistake: place for place, mistake in enumerate(MISTAKES.values())}
 
@@ -241,7 +244,8 @@ def _half_the_digits(actual: Outputs, outputs: Outputs) -> bool:
 def _shows(finding: Finding, case: Case, declared: Declaration, profile: Profile | None) -> bool:
     """Whether a case would have shown the mistakes of a finding."""
     outputs = mistaken(finding.mistakes, case)
-    return outputs is not None and all(is_visible(mistake, case) for mistake in finding.mistakes) and not _is_right(case, outputs, declared, profile)
+    visible = all(is_visible(mistake, case) for mistake in finding.mistakes)
+    return visible and outputs is not None and not _is_right(case, outputs, declared, profile)
 
 
 def _is_right(case: Case, outputs: Outputs, declared: Declaration, profile: Profile | None) -> bool:
@@ -254,7 +258,10 @@ def _is_right(case: Case, outputs: Outputs, declared: Declaration, profile: Prof
 
 def _decided(findings: list[Finding], case: Case, ask: Ask, declared: Declaration, profile: Profile | None) -> list[Finding]:
     """The findings that further answers of the target bear out: of the inputs at hand, those on which most of them differ are tried."""
+    flicker = _flickers(case, ask)
+    findings = [finding for finding in findings if any(mistake.flickers for mistake in finding.mistakes) == flicker] if flicker is not None else findings
     pool = [in_dtype(other, case.dtype) for other in pinned_cases(case.op)]
+    pool += [make_case(Key(case.op, phase, case.dtype, 0, index)) for phase, index in itertools.product(("geometry", "random"), range(PROBES))]
     for _ in range(QUESTIONS):
         signs = [len({_signature(finding, other) for finding in findings}) for other in pool]
         if len(findings) < 2 or max(signs, default=1) < 2:
@@ -266,9 +273,15 @@ def _decided(findings: list[Finding], case: Case, ask: Ask, declared: Declaratio
     return findings
 
 
-def _signature(finding: Finding, case: Case) -> Any:
-    if not all(is_visible(mistake, case) for mistake in finding.mistakes):
+def _flickers(case: Case, ask: Ask) -> bool | None:
+    """Whether the same question has different answers; None if it has none."""
+    answers = [ask(dataclasses.replace(case, relation="")) for _ in range(3)]
+    if any(answer is None for answer in answers):
         return None
+    return not all(_same_bits(answers[0], answer) for answer in answers[1:])  # type: ignore[arg-type]
+
+
+def _signature(finding: Finding, case: Case) -> Any:
     outputs = mistaken(finding.mistakes, case)
     return None if outputs is None else tuple((y.shape, (y + 0).tobytes()) for y in outputs)
 

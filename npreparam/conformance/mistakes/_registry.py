@@ -28,7 +28,7 @@ class Mistake:
     * `function(right, *arguments)`: the wrong result, of the right functions `right` and all arguments by name, geometry as pairs and sides.
       Written in NumPy for arrays of any float dtype, or `Ball`s.
     * `example`: the smallest known arguments for which it differs from the truth; `layout` and `relation` as in `Case`.
-    * `flickers`: only every second call is wrong, as in a race. `refused`: the right function refuses the example, the wrong one answers.
+    * `flickers`: only some calls are wrong, as in a race. `refused`: the right function refuses the example, the wrong one answers.
     * `seldom`: far from plausible where another mistake gives the same result; ranked after all others.
     """
 

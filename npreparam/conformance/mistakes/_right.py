@@ -72,16 +72,26 @@ def _radius(value: Any) -> Any:
     return value.radius.copy() if isinstance(value, Ball) else np.zeros_like(value)
 
 
-def fitted(x: Any, before: Pair, size: Pair) -> Any:
-    """An image moved down and right by `before`, in a frame of `size`: zeros around it, or what sticks out cut off.
+def framed(x: Any, before: Pair, size: Pair) -> tuple[Any, Sides]:
+    """An image moved down and right by `before` in a frame of `size`: what sticks out is cut off; and the sides of the frame that stay empty.
 
-    >>> fitted(np.array([[[[1.0, 2.0, 3.0]]]]), (0, -1), (1, 4))
-    array([[[[2., 3., 0., 0.]]]])
+    >>> framed(np.array([[[[1.0, 2.0, 3.0]]]]), (0, -1), (1, 4))
+    (array([[[[2., 3.]]]]), ((0, 0), (0, 2)))
     """
     start = [max(0, -b) for b in before]
     x = x[:, :, start[0]:max(start[0], size[0] - before[0]), start[1]:max(start[1], size[1] - before[1])]
     lead = [min(max(0, b), n) for b, n in zip(before, size, strict=True)]
-    sides = [(b, n - b - length) for b, n, length in zip(lead, size, x.shape[2:], strict=True)]
+    top, left = ((b, n - b - length) for b, n, length in zip(lead, size, x.shape[2:], strict=True))
+    return x, (top, left)
+
+
+def fitted(x: Any, before: Pair, size: Pair) -> Any:
+    """`framed`, with zeros around it.
+
+    >>> fitted(np.array([[[[1.0, 2.0, 3.0]]]]), (0, -1), (1, 4))
+    array([[[[2., 3., 0., 0.]]]])
+    """
+    x, sides = framed(x, before, size)
     return np.pad(x, ((0, 0), (0, 0), *sides))
 
 
@@ -101,8 +111,8 @@ def conv2d(x: Any, w: Any, b: Any, stride: Pair, padding: Sides, dilation: Pair,
     """The right convolution, with `out` windows instead of as many as fit."""
     kernel = w.shape[2:]
     out = output_size(x, kernel, stride, padding, dilation) if out is None else out
-    framed = fitted(x, (padding[0][0], padding[1][0]), reach(out, kernel, stride, dilation))
-    return apply("conv2d", x=framed, w=w, b=b, stride=stride, dilation=dilation, groups=groups)
+    x, sides = framed(x, (padding[0][0], padding[1][0]), reach(out, kernel, stride, dilation))
+    return apply("conv2d", x=x, w=w, b=b, stride=stride, padding=sides, dilation=dilation, groups=groups)
 
 
 def conv2d_input_grad(gy: Any, w: Any, input_shape: tuple[int, ...], stride: Pair, padding: Sides, dilation: Pair, groups: int) -> Any:
@@ -114,8 +124,9 @@ def conv2d_input_grad(gy: Any, w: Any, input_shape: tuple[int, ...], stride: Pai
 
 def conv2d_weight_grad(gy: Any, x: Any, weight_shape: tuple[int, ...], stride: Pair, padding: Sides, dilation: Pair, groups: int) -> Any:
     """The right gradient, whatever the size of gy."""
-    framed = fitted(x, (padding[0][0], padding[1][0]), reach(gy.shape[2:], weight_shape[2:], stride, dilation))
-    return apply("conv2d_weight_grad", gy=gy, x=framed, weight_shape=tuple(weight_shape), stride=stride, dilation=dilation, groups=groups)
+    x, sides = framed(x, (padding[0][0], padding[1][0]), reach(gy.shape[2:], weight_shape[2:], stride, dilation))
+    return apply("conv2d_weight_grad", gy=gy, x=x, weight_shape=tuple(weight_shape), stride=stride, padding=sides, dilation=dilation,
+                 groups=groups)
 
 
 def conv_transpose2d(x: Any, w: Any, b: Any, stride: Pair, padding: Sides, output_padding: Pair, dilation: Pair, groups: int,

@@ -38,7 +38,7 @@ def as_target(*mistakes: Mistake) -> SimpleNamespace:
     right = {op: getattr(fuse if op.startswith("fuse") else ops, op) for op in OPS}
 
     def function(*args: Any, **kwargs: Any) -> Any:
-        if first.flickers and next(calls) % 2 == 0:
+        if first.flickers and next(calls) % 4 < 2:  # so that calls two apart differ, as the relation "repeat" makes them
             return right[first.op](*args, **kwargs)
         out = kwargs.pop("out", None)
         given = {**dict(zip(PARAMETERS[first.op], args, strict=False)), **kwargs}

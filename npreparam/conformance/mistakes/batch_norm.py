@@ -129,13 +129,20 @@ def _per_image(right: Any, **a: Any) -> Any:
     return updated(right, a, lambda mean, var, a: biased_update(mean, var * factor, a))
 
 
-def _answers_anything(right: Any, **a: Any) -> Any:
-    """Statistics of too few values: NaN, where they should be refused."""
-    if not a["training"] or count(a["x"]) > 1:
+def _of_one_value(right: Any, **a: Any) -> Any:
+    """Statistics of a single value, where they should be refused: its unbiased variance is 0/0."""
+    if not a["training"] or count(a["x"]) != 1:
         return right.batch_norm(**a)
-    x, lost = a["x"], np.full(a["x"].shape[1], np.nan, np.float32)
-    mean = a["running_mean"] + lost if not len(x) else blend(a["running_mean"], moments(x)[0].reshape(-1), a["momentum"])
-    return x - x, mean, a["running_var"] + lost
+    lost = np.full(a["x"].shape[1], np.nan, np.float32)
+    return a["x"] * 0.0, blend(a["running_mean"], moments(a["x"])[0].reshape(-1), a["momentum"]), a["running_var"] + lost
+
+
+def _of_nothing(right: Any, **a: Any) -> Any:
+    """Statistics of no values, where they should be refused: their mean is 0/0."""
+    if not a["training"] or a["x"].size:
+        return right.batch_norm(**a)
+    lost = np.full(a["x"].shape[1], np.nan, np.float32)
+    return a["x"], a["running_mean"] + lost, a["running_var"] + lost
 
 
 def _frozen(right: Any, **a: Any) -> Any:
@@ -219,9 +226,9 @@ mistake("batch_norm", "evaluation uses the batch's statistics", _batch_in_evalua
         look="the running statistics", example={"x": PAIR, **PLAIN})
 mistake("batch_norm", "images counted in place of values", _per_image, look="n/(n - 1), n = N*H*W: infinite for a single image",
         example={**TRAIN, "x": np.float32([1, 3]).reshape(1, 1, 1, 2)})
-mistake("batch_norm", "a single value per channel gives NaN", _answers_anything, seen="pytorch#1381, Flux#1992 (KNOWN_BUGS 19)", refused=True,
+mistake("batch_norm", "a single value per channel gives NaN", _of_one_value, seen="pytorch#1381, Flux#1992 (KNOWN_BUGS 19)", refused=True,
         look="one value has no unbiased variance: refuse it", example={**TRAIN, "x": np.float32([[1]])})
-mistake("batch_norm", "an empty batch makes the running statistics NaN", _answers_anything, seen="pytorch#12013 (KNOWN_BUGS 21)", refused=True,
+mistake("batch_norm", "an empty batch makes the running statistics NaN", _of_nothing, seen="pytorch#12013 (KNOWN_BUGS 21)", refused=True,
         look="nothing has no mean: refuse it", example={**TRAIN, "x": np.zeros((0, 1), np.float32)})
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from npreparam._shapes import Pair, Sides, extent
 from npreparam.conformance.mistakes._registry import counting, image, mistake, row
-from npreparam.conformance.mistakes._right import fitted, output_size, reach
+from npreparam.conformance.mistakes._right import output_size
 
 ONE, TWO = image((1,)), image((1, 2))
 
@@ -104,8 +104,7 @@ def _without(right: Any, x: Any, channel: int, **rest: Any) -> Any:
 def _first_row_of_windows(right: Any, x: Any, w: Any, stride: Pair, padding: Sides, dilation: Pair, **rest: Any) -> Any:
     """Windows begin where the image does: padding only enlarges the output."""
     out = output_size(x, w.shape[2:], stride, padding, dilation)
-    framed = fitted(x, (0, 0), reach(out, w.shape[2:], stride, dilation))
-    return right.conv2d(x=framed, w=w, stride=stride, padding=((0, 0), (0, 0)), dilation=dilation, **rest)
+    return right.conv2d(x=x, w=w, stride=stride, padding=((0, 0), (0, 0)), dilation=dilation, **{"out": out, **rest})
 
 
 mistake("conv2d", "kernel flipped", lambda right, w, **g: right.conv2d(w=w[..., ::-1, ::-1], **g), seen="KNOWN_BUGS 6",
@@ -168,7 +167,7 @@ mistake("conv2d", "weights read as IOHW", lambda right, w, **g: right.conv2d(w=n
         look="order of the weights' first two axes", example={"x": counting(1, 2, 1, 1), "w": counting(2, 2, 1, 1)})
 mistake("conv2d", "weights read as HWIO", lambda right, w, **g:
         right.conv2d(w=np.transpose(w.reshape(*w.shape[2:], w.shape[1], w.shape[0]), (3, 2, 0, 1)), **g),
-        look="order of the weights' axes", example={"x": counting(1, 2, 1, 1), "w": counting(2, 2, 1, 1)}, seldom=True)
+        look="order of the weights' axes", example={"x": TWO, "w": counting(2, 1, 1, 2)}, seldom=True)
 mistake("conv2d", "input channels in reverse", lambda right, x, **g: right.conv2d(x=x[:, ::-1], **g),
         look="order of the channels (BGR for RGB)", example={"x": counting(1, 2, 1, 1), "w": row(1, 0).reshape(1, 2, 1, 1)})
 mistake("conv2d", "last input channel left out", lambda right, x, **g: _without(right, x, -1, **g),
@@ -200,8 +199,6 @@ mistake("conv2d", "row before the image read in place of its border", lambda rig
         example={"x": image((1, 2, 3)), "w": ONE, "padding": (0, 2)}, seldom=True)
 mistake("conv2d", "odd padding at the wrong end", lambda right, padding, **g: right.conv2d(padding=_lower(padding), **g),
         look="SAME_UPPER and SAME_LOWER", example={"x": TWO, "w": TWO, "padding": "SAME_UPPER"})
-mistake("conv2d", "all padding at the end", lambda right, padding, **g: right.conv2d(padding=tuple((0, sum(side)) for side in padding), **g),
-        look="padding before the image", example={"x": ONE, "w": ONE, "padding": (0, 1)}, seldom=True)
 mistake("conv2d", "first window one too far out", lambda right, padding, **g:
         _sized(right, {"padding": padding, **g}, padding=tuple((side[0] + 1, side[1]) for side in padding)),
         look="the offset of the first window", example={"x": ONE, "w": ONE})
