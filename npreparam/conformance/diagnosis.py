@@ -92,7 +92,8 @@ class Failure(NamedTuple):
     found: tuple[Truth, ...]
 
 
-def diagnose(case: Case, actual: Any, profile: Profile | None = None, *, declaration: Declaration | None = None, ask: Ask | None = None) -> list[Finding]:
+def diagnose(case: Case, actual: Any, profile: Profile | None = None, *, declaration: Declaration | None = None,
+             ask: Ask | None = None) -> list[Finding]:
     """The known mistakes that a wrong result looks like, best first; none where it is right.
 
     `actual` is the result, or a tuple of them. `ask`, if given, puts further cases to the same target (see `asking`).
@@ -259,7 +260,8 @@ def _is_right(case: Case, outputs: Outputs, declared: Declaration, profile: Prof
 def _decided(findings: list[Finding], case: Case, ask: Ask, declared: Declaration, profile: Profile | None) -> list[Finding]:
     """The findings that further answers of the target bear out: of the inputs at hand, those on which most of them differ are tried."""
     flicker = _flickers(case, ask)
-    findings = [finding for finding in findings if any(mistake.flickers for mistake in finding.mistakes) == flicker] if flicker is not None else findings
+    if flicker is not None:
+        findings = [finding for finding in findings if any(mistake.flickers for mistake in finding.mistakes) == flicker]
     pool = [in_dtype(other, case.dtype) for other in pinned_cases(case.op)]
     pool += [make_case(Key(case.op, phase, case.dtype, 0, index)) for phase, index in itertools.product(("geometry", "random"), range(PROBES))]
     for _ in range(QUESTIONS):

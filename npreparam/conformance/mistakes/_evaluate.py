@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from npreparam._errors import ArgumentError
 from npreparam._shapes import Window, as_pair, as_sides
 from npreparam.certified.bounds import Profile
 from npreparam.conformance.case import Case
@@ -19,7 +18,7 @@ from npreparam.conformance.mistakes._right import RIGHT, right
 from npreparam.conformance.signatures import PARAMETERS, REQUIRED
 
 Array = NDArray[Any]
-NOT_APPLICABLE = (ArgumentError, ValueError, TypeError, IndexError, ZeroDivisionError)  # of NumPy and the right functions, for arguments they do not take
+NOT_APPLICABLE = (ValueError, TypeError, IndexError, ZeroDivisionError)  # of NumPy and the right functions, for what they do not take
 
 
 def expanded(op: str, arguments: Mapping[str, Any]) -> dict[str, Any]:

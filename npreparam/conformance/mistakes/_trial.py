@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from npreparam import fuse, ops
 from npreparam._errors import ArgumentError
 from npreparam.certified.bounds import Profile
-from npreparam.exact.rounding import dtype_of
 from npreparam.conformance.case import Case, Level
 from npreparam.conformance.grade import GRADES, grades
 from npreparam.conformance.mistakes._evaluate import mistaken, wrong
@@ -22,6 +21,7 @@ from npreparam.conformance.mistakes._registry import MISTAKES, Mistake, mistakes
 from npreparam.conformance.signatures import OPS, PARAMETERS
 from npreparam.conformance.target import Declaration
 from npreparam.conformance.truth import Truth, truths
+from npreparam.exact.rounding import dtype_of
 
 Array = NDArray[Any]
 

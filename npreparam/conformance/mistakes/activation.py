@@ -29,7 +29,8 @@ mistake("sigmoid", "hard: x/5 + 1/2", lambda right, x: np.minimum(np.maximum(x /
         example={"x": row(1)})
 mistake("sigmoid", "of -x", lambda right, x: right.sigmoid(x=-x), look="the sign", example={"x": row(1)})
 mistake("sigmoid", "base 2", lambda right, x: 1.0 / (1.0 + np.exp(x * -LN2)), look="exp, not exp2", example={"x": row(1)})
-mistake("sigmoid", "its derivative", lambda right, x: right.sigmoid(x=x) * right.sigmoid(x=-x), look="which function is called", example={"x": row(0)})
+mistake("sigmoid", "its derivative", lambda right, x: right.sigmoid(x=x) * right.sigmoid(x=-x), look="which function is called",
+        example={"x": row(0)})
 mistake("tanh", "overflows", lambda right, x: (np.exp(2 * x) - 1.0) / (np.exp(2 * x) + 1.0), look="exp(-2|x|)", example={"x": row(45)})
 mistake("tanh", "cancels near 0", lambda right, x: 2 / (1.0 + np.exp(-2 * x)) - 1.0, look="expm1", example={"x": row(2**-12)})
 mistake("tanh", "x itself, cut at 1", lambda right, x: np.minimum(np.maximum(x, -1.0), 1.0), look="which function is called", example={"x": row(1)})

@@ -1,4 +1,4 @@
-"""Mistakes in batch normalization and its gradient."""
+"""Mistakes in batch normalization."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ PAIR = np.float32([[1], [3]])  # two values of one channel: mean 2, variance 1
 PLAIN = {"gamma": row(1), "beta": row(0), "running_mean": row(0), "running_var": row(1)}
 EVAL = {"x": np.float32([[5]]), "gamma": row(2), "beta": row(1), "running_mean": row(1), "running_var": row(4), "eps": 0.0}
 TRAIN = {"x": PAIR, **PLAIN, "training": True}
-BACK = {"gy": np.float32([[1], [3]]), "x": PAIR, "gamma": row(2), "running_mean": row(0), "running_var": row(4), "eps": 0.0}
 IMAGES = np.float32([0, 1, 3, 8]).reshape(2, 1, 1, 2)
 
 
@@ -191,7 +190,8 @@ mistake("batch_norm", "gamma and beta exchanged", lambda right, gamma, beta, **a
         look="order of the arguments", example=EVAL)
 mistake("batch_norm", "beta scaled with gamma", _scaled_beta,
         look="xhat*gamma + beta, not (xhat + beta)*gamma", example=EVAL)
-mistake("batch_norm", "gamma of the first channel used for all", lambda right, gamma, **a: right.batch_norm(gamma=first_for_all(gamma, len(gamma)), **a),
+mistake("batch_norm", "gamma of the first channel used for all",
+        lambda right, gamma, **a: right.batch_norm(gamma=first_for_all(gamma, len(gamma)), **a),
         look="gamma's index", example={"x": np.float32([[1, 1]]), **{k: np.repeat(v, 2) for k, v in PLAIN.items()}, "gamma": row(1, 2)})
 mistake("batch_norm", "mean and variance exchanged", lambda right, running_mean, running_var, **a: right.batch_norm(
         running_mean=running_var, running_var=running_mean, **a), look="order of the arguments", example=EVAL)
@@ -230,72 +230,3 @@ mistake("batch_norm", "a single value per channel gives NaN", _of_one_value, see
         look="one value has no unbiased variance: refuse it", example={**TRAIN, "x": np.float32([[1]])})
 mistake("batch_norm", "an empty batch makes the running statistics NaN", _of_nothing, seen="pytorch#12013 (KNOWN_BUGS 21)", refused=True,
         look="nothing has no mean: refuse it", example={**TRAIN, "x": np.zeros((0, 1), np.float32)})
-
-
-def gradients(gy: Any, x: Any, gamma: Any, mean: Any, std: Any, terms: Any) -> Any:
-    """(gx, ggamma, gbeta) with `terms`(gy, xhat, average) subtracted from gy."""
-    xhat = (x - mean) / std
-
-    def average(v: Any) -> Any:
-        return np.mean(v, axis=over(x), keepdims=True)
-
-    gx = (gy - terms(gy, xhat, average)) / std * per_channel(gamma, x)
-    return gx, np.sum(gy * xhat, axis=over(x)), np.sum(gy, axis=over(x))
-
-
-def backward(std: Any = lambda var, eps, x: np.sqrt(var + eps), terms: Any = None, running: bool = False) -> Any:
-    """A mistake: another denominator, or other terms through mean and variance in training."""
-    full = terms or (lambda gy, xhat, average: average(gy) + xhat * average(gy * xhat))
-
-    def wrong(right: Any, gy: Any, x: Any, gamma: Any, running_mean: Any, running_var: Any, training: bool, eps: float) -> Any:
-        mean, var = moments(x) if training and not running else (per_channel(running_mean, x), per_channel(running_var, x))
-        return gradients(gy, x, gamma, mean, std(var, eps, x), full if training else lambda gy, xhat, average: 0.0)
-
-    return wrong
-
-
-def _results(change: Any) -> Any:
-    """A mistake in the right results."""
-    return lambda right, **a: change(*right.batch_norm_grad(**a), a)
-
-
-LEARNT = {**BACK, "gy": np.float32([[1], [0], [0]]), "x": np.float32([[0], [1], [5]]), "training": True, "eps": 1.0}
-mistake("batch_norm_grad", "mean and variance taken for constants", backward(terms=lambda gy, xhat, average: 0.0), seen="CrypTen#143 (KNOWN_BUGS 20)",
-        look="both depend on x: gy - mean(gy) - xhat*mean(gy*xhat)", example=LEARNT)
-mistake("batch_norm_grad", "variance taken for a constant", backward(terms=lambda gy, xhat, average: average(gy)),
-        look="the term xhat*mean(gy*xhat)", example=LEARNT)
-mistake("batch_norm_grad", "mean taken for a constant", backward(terms=lambda gy, xhat, average: xhat * average(gy * xhat)),
-        look="the term mean(gy)", example=LEARNT)
-mistake("batch_norm_grad", "sums in place of means", backward(terms=lambda gy, xhat, average: (average(gy) + xhat * average(gy * xhat)) * float(count(gy))),
-        look="the terms mean(gy) and mean(gy*xhat)", example=LEARNT)
-mistake("batch_norm_grad", "eps outside the root", backward(std=lambda var, eps, x: np.sqrt(var) + eps), look="sqrt(var + eps)",
-        example={**BACK, "eps": 1.0})
-mistake("batch_norm_grad", "eps left out", backward(std=lambda var, eps, x: np.sqrt(var)), look="eps", example={**BACK, "eps": 1.0})
-mistake("batch_norm_grad", "divided by the variance", backward(std=lambda var, eps, x: var + eps), look="the root", example=BACK)
-mistake("batch_norm_grad", "unbiased variance", backward(std=lambda var, eps, x: np.sqrt(var * count(x) / (count(x) - 1) + eps)),
-        look="the batch's own variance is divided by n", example={**BACK, "training": True})
-mistake("batch_norm_grad", "running statistics in training", backward(running=True), look="the batch's own statistics", example={**BACK, "training": True})
-mistake("batch_norm_grad", "training's gradient in evaluation", lambda right, training, **a: right.batch_norm_grad(training=True, **a),
-        look="running statistics are constants", example=BACK)
-mistake("batch_norm_grad", "gamma left out", lambda right, gamma, **a: right.batch_norm_grad(gamma=np.full_like(gamma, 1.0), **a),
-        look="gx = gamma/sqrt(var + eps)*...", example=BACK)
-mistake("batch_norm_grad", "gradients of gamma and beta exchanged", _results(lambda gx, ggamma, gbeta, a: (gx, gbeta, ggamma)),
-        look="order of the results", example=BACK)
-mistake("batch_norm_grad", "gradient of gamma of x itself", _results(lambda gx, ggamma, gbeta, a: (gx, np.sum(a["gy"] * a["x"], axis=over(a["x"])), gbeta)),
-        look="sum of gy*xhat", example=BACK)
-mistake("batch_norm_grad", "gradient of gamma not normalized", _results(lambda gx, ggamma, gbeta, a: (gx, ggamma * np.sqrt(
-        a["running_var"] + a["eps"] if not a["training"] else moments(a["x"])[1].reshape(-1) + a["eps"]), gbeta)), look="sum of gy*xhat", example=BACK)
-mistake("batch_norm_grad", "gradients of gamma and beta averaged", _results(lambda gx, ggamma, gbeta, a: (gx, ggamma / count(a["x"]), gbeta / count(a["x"]))),
-        look="sums, not means", example=BACK)
-mistake("batch_norm_grad", "gradients of gamma and beta of the first image alone", lambda right, **a: (
-        right.batch_norm_grad(**a)[0], *gradients(a["gy"][:1], a["x"][:1], a["gamma"], *_given(a), lambda gy, xhat, average: 0.0)[1:]),
-        look="the sum over the batch", example=BACK)
-
-
-def _given(a: dict[str, Any]) -> tuple[Any, Any]:
-    """Mean and standard deviation that the call normalizes by."""
-    x = a["x"]
-    mean, var = moments(x) if a["training"] else (per_channel(a["running_mean"], x), per_channel(a["running_var"], x))
-    return mean, np.sqrt(var + a["eps"])
-
-

@@ -108,7 +108,8 @@ def _first_row_of_windows(right: Any, x: Any, w: Any, stride: Pair, padding: Sid
 
 
 mistake("conv2d", "kernel flipped", lambda right, w, **g: right.conv2d(w=w[..., ::-1, ::-1], **g), seen="KNOWN_BUGS 6",
-        look="true convolution in place of cross-correlation: do not turn the kernel", example={"x": image((1, 2), (3, 4)), "w": image((1, 2), (3, 4))})
+        look="true convolution in place of cross-correlation: do not turn the kernel",
+        example={"x": image((1, 2), (3, 4)), "w": image((1, 2), (3, 4))})
 mistake("conv2d", "kernel flipped in height", lambda right, w, **g: right.conv2d(w=w[..., ::-1, :], **g),
         look="order of the kernel's rows", example={"x": image((1,), (2,)), "w": image((1,), (2,))})
 mistake("conv2d", "kernel flipped in width", lambda right, w, **g: right.conv2d(w=w[..., ::-1], **g),
@@ -121,7 +122,8 @@ mistake("conv2d", "stride of H and W swapped, size right", lambda right, stride,
         look="order of the stride's two numbers in the loops", example={"x": counting(1, 1, 1, 3), "w": ONE, "stride": (1, 2)})
 mistake("conv2d", "padding of H and W swapped", lambda right, padding, **g: right.conv2d(padding=swap(padding), **g), seen="KNOWN_BUGS 7",
         look="order of the padding's two numbers", example={"x": ONE, "w": ONE, "padding": (0, 1)})
-mistake("conv2d", "padding of H and W swapped, size right", lambda right, padding, **g: _sized(right, {"padding": padding, **g}, padding=swap(padding)),
+mistake("conv2d", "padding of H and W swapped, size right",
+        lambda right, padding, **g: _sized(right, {"padding": padding, **g}, padding=swap(padding)),
         look="order of the padding's two numbers in the loops", example={"x": ONE, "w": ONE, "padding": (0, 1)})
 mistake("conv2d", "dilation of H and W swapped", lambda right, dilation, **g: right.conv2d(dilation=swap(dilation), **g),
         look="order of the dilation's two numbers", example={"x": counting(1, 1, 1, 3), "w": TWO, "dilation": (1, 2)})

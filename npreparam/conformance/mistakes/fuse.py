@@ -166,9 +166,12 @@ mistake("fuse_repvgg", "identity left out", lambda right, bn_identity, **a: righ
 mistake("fuse_repvgg", "identity without its batch norm", lambda right, bn_identity, **a: _added(
         right, identity(a, lambda o: o % a["w3"].shape[1]), bn_identity and _neutral(bn_identity), a), look="the identity's batch norm",
         example={**BLOCK, "bn_identity": SHIFTED})
-mistake("fuse_repvgg", "1x1 branch left out", lambda right, w1, **a: right.fuse_repvgg(w1=np.zeros_like(w1), **a), look="the second branch", example=BLOCK)
-mistake("fuse_repvgg", "1x1 branch left out, shift too", lambda right, w1, bn1, **a: right.fuse_repvgg(
-        w1=np.zeros_like(w1), bn1=(bn1[0], np.zeros_like(bn1[1]), np.zeros_like(bn1[2]), *bn1[3:]), **a), look="the second branch", example={**BLOCK, "bn1": SHIFTED})
+mistake("fuse_repvgg", "1x1 branch left out", lambda right, w1, **a: right.fuse_repvgg(w1=np.zeros_like(w1), **a), look="the second branch",
+        example=BLOCK)
+mistake("fuse_repvgg", "1x1 branch left out, shift too",
+        lambda right, w1, bn1, **a: right.fuse_repvgg(
+        w1=np.zeros_like(w1), bn1=(bn1[0], np.zeros_like(bn1[1]), np.zeros_like(bn1[2]), *bn1[3:]), **a), look="the second branch",
+        example={**BLOCK, "bn1": SHIFTED})
 mistake("fuse_repvgg", "batch norm of the 3x3 branch used for all", lambda right, bn3, bn1, bn_identity, **a: right.fuse_repvgg(
         bn3=bn3, bn1=bn3, bn_identity=bn_identity and bn3, **a), look="each branch has its own batch norm", example={**BLOCK, "bn1": SHIFTED})
 mistake("fuse_repvgg", "eps of the 3x3 branch used for all", lambda right, bn3, bn1, bn_identity, **a: right.fuse_repvgg(

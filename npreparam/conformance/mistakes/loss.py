@@ -21,6 +21,11 @@ def unshifted(x: Any, axis: int = -1) -> Any:
     return x - np.log(np.sum(np.exp(x), axis=axis, keepdims=True))
 
 
+def _log_sum_exp(x: Any) -> Any:
+    """log(sum of exp(x - max)), without the max."""
+    return np.log(np.sum(np.exp(x - np.max(x, axis=-1, keepdims=True)), axis=-1, keepdims=True))
+
+
 def picked(x: Any, labels: Any) -> Any:
     """-x at the labels."""
     return -x[np.arange(len(labels)), labels]
@@ -45,8 +50,9 @@ mistake("log_softmax", "softmax", lambda right, x, **a: _softmax(x), look="the l
 mistake("log_softmax", "along the first axis", lambda right, x, **a: unshifted(x, axis=0), look="the axis is the last one", example=ROWS)
 mistake("log_softmax", "over everything", lambda right, x, **a: right.log_softmax(x=x.reshape(1, -1)).reshape(x.shape),
         look="the axis that the sum runs over", example={"x": np.float32([[0, 1], [2, 4]])})
-mistake("log_softmax", "maximum subtracted only", lambda right, x, **a: x - np.max(x, axis=-1, keepdims=True), look="the logarithm of the sum", example=ROWS)
-mistake("log_softmax", "maximum not added back", lambda right, x, **a: x - np.log(np.sum(np.exp(x - np.max(x, axis=-1, keepdims=True)), axis=-1, keepdims=True)), look="x - max - log(sum)", example=ROWS)
+mistake("log_softmax", "maximum subtracted only", lambda right, x, **a: x - np.max(x, axis=-1, keepdims=True), look="the logarithm of the sum",
+        example=ROWS)
+mistake("log_softmax", "maximum not added back", lambda right, x, **a: x - _log_sum_exp(x), look="x - max - log(sum)", example=ROWS)
 mistake("log_softmax", "sign", lambda right, **a: -right.log_softmax(**a), look="log-probabilities are not positive", example=ROWS)
 mistake("cross_entropy", "mean in place of one per sample", lambda right, **a: np.mean(right.cross_entropy(**a)),
         look="the reduction", example=TWO_ROWS)
@@ -57,14 +63,18 @@ mistake("cross_entropy", "mean, once per sample", lambda right, **a: right.cross
 mistake("cross_entropy", "divided by the batch size", lambda right, **a: right.cross_entropy(**a) / max(1, len(a["labels"])),
         look="the reduction", example=TWO_ROWS)
 mistake("cross_entropy", "sign", lambda right, **a: -right.cross_entropy(**a), look="-log p", example=ONE_ROW)
-mistake("cross_entropy", "base 2", lambda right, **a: right.cross_entropy(**a) / LN2, look="the natural logarithm", example=ONE_ROW)
-mistake("cross_entropy", "labels counted from 1", lambda right, logits, labels: right.cross_entropy(logits=logits, labels=(labels - 1) % logits.shape[1]),
+mistake("cross_entropy", "base 2", lambda right, **a: right.cross_entropy(**a) / LN2, look="the natural logarithm",
+        example=ONE_ROW)
+mistake("cross_entropy", "labels counted from 1", lambda right, logits, labels:
+        right.cross_entropy(logits=logits, labels=(labels - 1) % logits.shape[1]),
         look="the first class is 0", example=ONE_ROW)
 mistake("cross_entropy", "softmax twice", lambda right, logits, labels: right.cross_entropy(logits=_softmax(logits), labels=labels)
         if isinstance(logits, np.ndarray) else picked(unshifted(_softmax(logits)), labels), look="logits, not probabilities", example=ONE_ROW)
-mistake("cross_entropy", "probability, not its logarithm", lambda right, logits, labels: picked(_softmax(logits), labels), look="the logarithm",
+mistake("cross_entropy", "probability, not its logarithm", lambda right, logits, labels: picked(_softmax(logits), labels),
+        look="the logarithm",
         example=ONE_ROW)
-mistake("cross_entropy", "logits taken for log-probabilities", lambda right, logits, labels: picked(logits, labels), look="the softmax", example=ONE_ROW)
+mistake("cross_entropy", "logits taken for log-probabilities", lambda right, logits, labels: picked(logits, labels), look="the softmax",
+        example=ONE_ROW)
 mistake("cross_entropy", "overflows", lambda right, logits, labels: picked(unshifted(logits), labels), look="subtract the maximum first",
         example={"logits": np.float32([[0, 89]]), "labels": np.array([0])})
 mistake("cross_entropy", "logarithm of the softmax", lambda right, logits, labels: picked(np.log(_softmax(logits)), labels),

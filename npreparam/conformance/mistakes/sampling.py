@@ -52,13 +52,15 @@ mistake("normal_log_prob", "log(sigma) doubled", lambda right, **a: density(**a,
 mistake("normal_log_prob", "log(sigma) added", lambda right, **a: density(**a, log_sigma=-1.0), look="-log(sigma)", example=AT)
 mistake("normal_log_prob", "square not halved", lambda right, **a: density(**a, square=1.0), look="-((x - mu)/sigma)^2/2", example=AT)
 mistake("normal_log_prob", "square added", lambda right, **a: density(**a, square=-0.5), look="-((x - mu)/sigma)^2/2", example=AT)
-mistake("normal_log_prob", "sigma taken for the variance", lambda right, x, mu, sigma: density(x, mu, np.sqrt(sigma)), look="sigma is a standard deviation",
+mistake("normal_log_prob", "sigma taken for the variance", lambda right, x, mu, sigma: density(x, mu, np.sqrt(sigma)),
+        look="sigma is a standard deviation",
         example=AT)
 mistake("normal_log_prob", "variance taken for the standard deviation", lambda right, x, mu, sigma: density(x, mu, sigma * sigma),
         look="sigma is a standard deviation", example=AT)
 mistake("normal_log_prob", "distance not divided by sigma", lambda right, x, mu, sigma: density(x - mu, 0.0, sigma / sigma) - np.log(sigma),
         look="((x - mu)/sigma)^2", example=AT)
-mistake("normal_log_prob", "distance divided by sigma once", lambda right, x, mu, sigma: -((x - mu) * (x - mu) / sigma) / 2 - np.log(sigma) - 0.5 * LOG_2PI,
+mistake("normal_log_prob", "distance divided by sigma once", lambda right, x, mu, sigma:
+        -((x - mu) * (x - mu) / sigma) / 2 - np.log(sigma) - 0.5 * LOG_2PI,
         look="((x - mu)/sigma)^2", example=AT)
 mistake("normal_log_prob", "sign", lambda right, **a: -density(**a), look="log p, not the loss", example=AT)
 mistake("normal_log_prob", "density, not its logarithm", lambda right, **a: np.exp(density(**a)), look="the logarithm", example=AT)
@@ -76,8 +78,10 @@ mistake("gaussian_kl", "not halved", lambda right, **a: right.gaussian_kl(**a) *
 mistake("gaussian_kl", "sign", lambda right, **a: -right.gaussian_kl(**a), look="a divergence is never negative", example=NEAR)
 mistake("gaussian_kl", "-1 left out", lambda right, **a: divergence(**a, one=0.0), seen="torch-distributions#33 (KNOWN_BUGS 30)",
         look="KL(p, p) = 0", example={"mu": row(0), "logvar": row(0)})
-mistake("gaussian_kl", "+1 for -1", lambda right, **a: divergence(**a, one=-0.5), look="KL(p, p) = 0", example={"mu": row(0), "logvar": row(0)})
-mistake("gaussian_kl", "standard deviation for the variance", lambda right, mu, logvar: divergence(mu, logvar) + (np.exp(logvar / 2) - np.exp(logvar)) * 0.5,
+mistake("gaussian_kl", "+1 for -1", lambda right, **a: divergence(**a, one=-0.5), look="KL(p, p) = 0",
+        example={"mu": row(0), "logvar": row(0)})
+mistake("gaussian_kl", "standard deviation for the variance",
+        lambda right, mu, logvar: divergence(mu, logvar) + (np.exp(logvar / 2) - np.exp(logvar)) * 0.5,
         look="exp(logvar), not exp(logvar/2)", example=NEAR)
 mistake("gaussian_kl", "logvar taken for log(sigma)", lambda right, mu, logvar: right.gaussian_kl(mu=mu, logvar=logvar * 2.0),
         look="logvar is the logarithm of the variance", example=NEAR)
