@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -53,7 +54,8 @@ def call(mistakes: Sequence[Mistake], arguments: Mapping[str, Any]) -> tuple[Any
     """The results of one mistake, or of one with others inside, always as a tuple. Raises what NumPy raises where it does not apply."""
     outer, *inner = mistakes
     functions = right(**{outer.op: lambda **given: _single(call(inner, given))}) if inner else RIGHT
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # means of nothing
         result = outer.function(functions, **arguments)
     return result if isinstance(result, tuple) else (result,)
 

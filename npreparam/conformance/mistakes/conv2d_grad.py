@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from npreparam._shapes import Pair
+from npreparam._shapes import Pair, extent
 from npreparam.conformance.mistakes._registry import counting, image, mistake, row
 from npreparam.conformance.mistakes._right import fitted
 from npreparam.conformance.mistakes.conv2d import ONE, TWO, blank, first_for_all, interleaved, swap
@@ -36,12 +36,12 @@ def _undilated_size(right: Any, w: Any, input_shape: Any, dilation: Pair, **g: A
     return fitted(y[:, :, :size[0], :size[1]], (0, 0), input_shape[2:])
 
 
-def _no_tail_of_input(right: Any, gy: Any, x: Any, weight_shape: Any, stride: Pair, padding: Any, **g: Any) -> Any:
-    """Only windows that lie wholly inside the image count, from the right and the bottom."""
-    inside = [x.shape[axis] - (weight_shape[axis] - 1) * g["dilation"][axis - 2] + padding[axis - 2][0] for axis in (2, 3)]
-    kept = [max(0, -(-n // s)) for n, s in zip(inside, stride, strict=True)]
-    return right.conv2d_weight_grad(gy=blank(blank(gy, ..., slice(kept[0], None), slice(None)), ..., slice(kept[1], None)), x=x,
-                                    weight_shape=weight_shape, stride=stride, padding=padding, **g)
+def _no_tail_of_input(right: Any, x: Any, weight_shape: Any, stride: Pair, padding: Any, dilation: Pair, **g: Any) -> Any:
+    """The remainder of the division by the stride cut off the image, although the padding behind it holds it."""
+    for axis, (k, s, p, d) in enumerate(zip(weight_shape[2:], stride, padding, dilation, strict=True), 2):
+        rest = (x.shape[axis] + sum(p) - extent(k, d)) % s
+        x = blank(x, *[slice(None)] * axis, slice(x.shape[axis] - rest, None)) if rest else x
+    return right.conv2d_weight_grad(x=x, weight_shape=weight_shape, stride=stride, padding=padding, dilation=dilation, **g)
 
 
 def _ungrouped_shape(right: Any, weight_shape: Any, groups: int, **g: Any) -> Any:
@@ -101,8 +101,8 @@ mistake("conv2d_input_grad", "divided by the batch size", lambda right, gy, **g:
         look="the mean over the batch belongs to the loss", example={"gy": counting(2, 1, 1, 1), "w": ONE, "input_shape": (2, 1, 1, 1)})
 
 mistake("conv2d_weight_grad", "tail of the input lost", _no_tail_of_input, seen="pytorch#50042, burn#1877 (KNOWN_BUGS 11)",
-        look="windows that reach over the end of the image",
-        example={"gy": image((1, 2)), "x": TWO, "weight_shape": (1, 1, 1, 2), "padding": ((0, 0), (0, 1))})
+        look="sizes that the stride does not divide",
+        example={"gy": ONE, "x": TWO, "weight_shape": (1, 1, 1, 3), "stride": 2, "padding": (0, 1)})
 mistake("conv2d_weight_grad", "shape without groups", _ungrouped_shape, seen="mlx#2184 (KNOWN_BUGS 13)", look="axis 1 is input channels / groups",
         example={"gy": counting(1, 2, 1, 1), "x": counting(1, 2, 1, 1), "weight_shape": (2, 1, 1, 1), "groups": 2})
 mistake("conv2d_weight_grad", "channels and taps mixed up", lambda right, **g: _shuffled(right.conv2d_weight_grad(**g)),
