@@ -166,6 +166,14 @@ def test_other_files_and_other_settings_are_not_resumed(tmp_path):
         read_verdicts(path, SETTINGS)
 
 
+def test_failures_are_diagnosed_together_and_the_cases_are_trusted_as_far_as_they_would_catch_mistakes(flipped):
+    sweep = run(Job(flipped), ops=OPS, rounds=1)
+    assert set(sweep.diagnosis) == {"conv2d"}
+    assert sweep.diagnosis["conv2d"][0].startswith("kernel flipped in width")
+    assert any(name.startswith("conv2d: kernel flipped") for name in sweep.caught)
+    assert len(sweep.caught) > 20 * len(sweep.missed)
+
+
 def test_known_failures_match_by_pattern_and_go_stale(flipped, tmp_path):
     path = tmp_path / "known.txt"
     path.write_text("# flipped\nconv2d/*  # kernel flipped\ntanh/exact/*\n\n")
