@@ -24,7 +24,7 @@ from npreparam.conformance.diagnosis import asking, diagnose_all
 from npreparam.conformance.isolation import Isolated
 from npreparam.conformance.judge import judge_case
 from npreparam.conformance.mistakes import caught, mistakes_of
-from npreparam.conformance.runner import InProcess, Runner
+from npreparam.conformance.runner import InProcess, Runner, quietly
 from npreparam.conformance.search import search
 from npreparam.conformance.signatures import OPS
 from npreparam.conformance.target import Target, is_adapter
@@ -163,7 +163,8 @@ def diagnosed(sweep: Sweep, runner: Runner, profile: Profile | None = None) -> d
         results = [(case, outputs[0] if len(outputs[0]) > 1 else outputs[0][0]) for case, outputs in answers if outputs]
         plain = [case for case in (make_case(key) for key in passed if key.phase in ("pinned", "geometry")) if not case.relation][:DIAGNOSED]
         if results:
-            mistakes = diagnose_all(results, profile, declaration=runner.declaration, ask=asking(runner), passed=plain)
+            with quietly():
+                mistakes = diagnose_all(results, profile, declaration=runner.declaration, ask=asking(runner), passed=plain)
             found[op] = [str(mistake) for mistake in mistakes][:NAMED]
     return found
 
@@ -171,7 +172,8 @@ def diagnosed(sweep: Sweep, runner: Runner, profile: Profile | None = None) -> d
 def trust(wanted: Iterable[Key]) -> tuple[list[str], list[str]]:
     """(caught, missed): the known mistakes that the cases of these keys would have found, and those of the same functions that they would not."""
     cases = [make_case(key) for key in wanted if key.phase != "search" and key.dtype == "float32"]
-    found = caught(cases)
+    with quietly():
+        found = caught(cases)
     ops = dict.fromkeys(case.op for case in cases)
     return ([f"{mistake.op}: {mistake}" for mistake in found],
             [f"{mistake.op}: {mistake}" for op in ops for mistake in mistakes_of(op) if mistake not in found])
