@@ -127,7 +127,7 @@ def match(mistakes: tuple[Mistake, ...], failure: Failure, profile: Profile) -> 
     """The finding, if the mistakes give this result."""
     case, actual, found = failure
     outputs = mistaken(mistakes, case)
-    if outputs is None or not _half_the_digits(actual, outputs):
+    if outputs is None or not _nearly(actual, outputs):
         return None
     if same_bits(actual, outputs):
         return Finding(mistakes, same_bits=True)
@@ -156,7 +156,7 @@ def same_bits(actual: Outputs, outputs: Outputs | None) -> bool:
         np.array_equal(y.astype(np.float64), other.astype(np.float64), equal_nan=True) for y, other in zip(actual, outputs, strict=True))
 
 
-def _half_the_digits(actual: Outputs, outputs: Outputs) -> bool:
+def _nearly(actual: Outputs, outputs: Outputs) -> bool:
     """The same shapes, NaN and infinities, and elsewhere differences below 2^(-p/2) of the largest element."""
     if [y.shape for y in actual] != [y.shape for y in outputs]:
         return False
@@ -165,10 +165,15 @@ def _half_the_digits(actual: Outputs, outputs: Outputs) -> bool:
         finite = np.isfinite(wide)
         if not (_equal(y, guess) | (finite & np.isfinite(guess))).all():
             return False
-        allowed = 2.0 ** (-FORMATS[y.dtype.name].precision / 2) * np.abs(wide[finite]).max(initial=0)
-        if not (np.abs(wide[finite] - guess[finite]) <= allowed).all():
+        if not (np.abs(wide[finite] - guess[finite]) <= half_the_digits(y)).all():
             return False
     return True
+
+
+def half_the_digits(y: Array) -> float:
+    """2^(-p/2) of the largest finite element."""
+    wide = y.astype(np.float64)
+    return float(2.0 ** (-FORMATS[y.dtype.name].precision / 2) * np.abs(wide[np.isfinite(wide)]).max(initial=0))
 
 
 def shows(finding: Finding, case: Case, declared: Declaration, profile: Profile | None) -> bool:

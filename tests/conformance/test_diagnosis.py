@@ -95,7 +95,7 @@ def test_further_questions_refute_a_coincidence():
     """A target that is wrong on one input only is not the mistake that would be wrong there."""
     row = mistake_named("conv2d", "bias left out")
     right = as_target(mistake_named("tanh", "of 2x"))
-    assert names(diagnose(row.case, mistaken([row], row.case))) == [row.name]
+    assert row.name in names(diagnose(row.case, mistaken([row], row.case)))
     assert diagnose(row.case, mistaken([row], row.case), ask=asking(right)) == []
 
 
