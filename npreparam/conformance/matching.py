@@ -25,7 +25,7 @@ from npreparam.conformance.truth import Truth, truths
 Array = NDArray[Any]
 Outputs = tuple[Array, ...]
 
-MOST_PAIRS = 2000  # of mistakes, tried on one result
+MOST_PAIRS = 1000  # of mistakes, tried on one result
 LARGEST = 2**16  # elements of the arguments beyond which pairs are not tried
 
 
@@ -111,11 +111,17 @@ def _wrong_elements(failure: Failure) -> list[NDArray[np.bool_]]:
 
 
 def _pairs(case: Case) -> list[tuple[Mistake, ...]]:
-    """Two mistakes, the second inside the first; those that cancel or do nothing are found out by trying."""
+    """Two mistakes, one inside the other, those first that come early in the register.
+
+    Most have the same result either way round, so only one of the two is tried.
+    """
     if sum(array.size for array in case.arrays().values()) > LARGEST:
         return []
     known = mistakes_of(case.op)
-    return [(outer, inner) for outer in known if outermost(outer, case) for inner in known if inner is not outer][:MOST_PAIRS]
+    outer = [outermost(mistake, case) for mistake in known]
+    places = [(i, j) for j in range(len(known)) for i in range(j)]
+    places.sort(key=sum)
+    return [(known[i], known[j]) if outer[i] else (known[j], known[i]) for i, j in places if outer[i] or outer[j]][:MOST_PAIRS]
 
 
 def _matching(candidates: Iterable[tuple[Mistake, ...]], failure: Failure, profile: Profile) -> list[Finding]:
