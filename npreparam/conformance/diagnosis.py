@@ -40,7 +40,7 @@ def diagnose(case: Case, actual: Any, profile: Profile | None = None, *, declara
 
     >>> x, w = np.float32([[[[1, 2]]]]), np.float32([[[[3, 5]]]])
     >>> [finding.name for finding in diagnose(Case("conv2d", {"x": x, "w": w}), np.float32([[[[11]]]]))]    # 1*5 + 2*3
-    ['kernel flipped in width', 'input stride of -1', 'kernel flipped']
+    ['kernel flipped', 'kernel flipped in width']
     """
     return diagnose_all([(case, actual)], profile, declaration=declaration, ask=ask)
 

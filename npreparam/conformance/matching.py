@@ -25,7 +25,7 @@ from npreparam.conformance.truth import Truth, truths
 Array = NDArray[Any]
 Outputs = tuple[Array, ...]
 
-MOST_PAIRS = 2000  # of mistakes, tried on one result
+MOST_PAIRS = 1000  # of mistakes, tried on one result
 LARGEST = 2**16  # elements of the arguments beyond which pairs are not tried
 
 
@@ -111,11 +111,17 @@ def _wrong_elements(failure: Failure) -> list[NDArray[np.bool_]]:
 
 
 def _pairs(case: Case) -> list[tuple[Mistake, ...]]:
-    """Two mistakes, the second inside the first; those that cancel or do nothing are found out by trying."""
+    """Two mistakes, one inside the other, those first that come early in the register.
+
+    Most have the same result either way round, so only one of the two is tried.
+    """
     if sum(array.size for array in case.arrays().values()) > LARGEST:
         return []
     known = mistakes_of(case.op)
-    return [(outer, inner) for outer in known if outermost(outer, case) for inner in known if inner is not outer][:MOST_PAIRS]
+    outer = [outermost(mistake, case) for mistake in known]
+    places = [(i, j) for j in range(len(known)) for i in range(j)]
+    places.sort(key=sum)
+    return [(known[i], known[j]) if outer[i] else (known[j], known[i]) for i, j in places if outer[i] or outer[j]][:MOST_PAIRS]
 
 
 def _matching(candidates: Iterable[tuple[Mistake, ...]], failure: Failure, profile: Profile) -> list[Finding]:
@@ -127,7 +133,7 @@ def match(mistakes: tuple[Mistake, ...], failure: Failure, profile: Profile) -> 
     """The finding, if the mistakes give this result."""
     case, actual, found = failure
     outputs = mistaken(mistakes, case)
-    if outputs is None or not _half_the_digits(actual, outputs):
+    if outputs is None or not _nearly(actual, outputs):
         return None
     if same_bits(actual, outputs):
         return Finding(mistakes, same_bits=True)
@@ -156,7 +162,7 @@ def same_bits(actual: Outputs, outputs: Outputs | None) -> bool:
         np.array_equal(y.astype(np.float64), other.astype(np.float64), equal_nan=True) for y, other in zip(actual, outputs, strict=True))
 
 
-def _half_the_digits(actual: Outputs, outputs: Outputs) -> bool:
+def _nearly(actual: Outputs, outputs: Outputs) -> bool:
     """The same shapes, NaN and infinities, and elsewhere differences below 2^(-p/2) of the largest element."""
     if [y.shape for y in actual] != [y.shape for y in outputs]:
         return False
@@ -165,10 +171,15 @@ def _half_the_digits(actual: Outputs, outputs: Outputs) -> bool:
         finite = np.isfinite(wide)
         if not (_equal(y, guess) | (finite & np.isfinite(guess))).all():
             return False
-        allowed = 2.0 ** (-FORMATS[y.dtype.name].precision / 2) * np.abs(wide[finite]).max(initial=0)
-        if not (np.abs(wide[finite] - guess[finite]) <= allowed).all():
+        if not (np.abs(wide[finite] - guess[finite]) <= half_the_digits(y)).all():
             return False
     return True
+
+
+def half_the_digits(y: Array) -> float:
+    """2^(-p/2) of the largest finite element."""
+    wide = y.astype(np.float64)
+    return float(2.0 ** (-FORMATS[y.dtype.name].precision / 2) * np.abs(wide[np.isfinite(wide)]).max(initial=0))
 
 
 def shows(finding: Finding, case: Case, declared: Declaration, profile: Profile | None) -> bool:

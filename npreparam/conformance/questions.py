@@ -8,12 +8,14 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from npreparam.certified.bounds import Profile
 from npreparam.conformance import relations
 from npreparam.conformance.case import Case, Key
 from npreparam.conformance.cases import make_case
 from npreparam.conformance.explain import ROUNDED, rounded_operands
-from npreparam.conformance.matching import Failure, Finding, Outputs, is_right, match, same_bits, shows
+from npreparam.conformance.matching import Array, Failure, Finding, Outputs, half_the_digits, is_right, match, same_bits, shows
 from npreparam.conformance.mistakes import Mistake, mistaken, pinned_cases
 from npreparam.conformance.mistakes._trial import in_dtype
 from npreparam.conformance.runner import InProcess, Runner
@@ -22,7 +24,7 @@ from npreparam.conformance.truth import truths
 
 Ask = Callable[[Case], Outputs | None]
 PROBES = 12  # drawn cases of each kind among the questions, beside the pinned ones
-QUESTIONS = 3
+QUESTIONS = 6  # at most
 
 
 def asking(target: Any) -> Ask:
@@ -48,9 +50,14 @@ def decided(findings: list[Finding], case: Case, ask: Ask, declared: Declaration
     sign = functools.cache(lambda mistakes, place: _signature(mistakes, pool[place]))
     for question in range(QUESTIONS):
         rivals = findings if question else [*findings, none]
-        signs = {place: len({sign(finding.mistakes, place) for finding in rivals}) for place in pool}
-        best = max(signs, key=signs.__getitem__)
-        if signs[best] < 2:
+        most, best = 1, None
+        for place in pool:
+            differing = len({sign(finding.mistakes, place) for finding in rivals})
+            if differing > most:
+                most, best = differing, place
+            if most == len(rivals):
+                break
+        if best is None:
             break
         other = pool.pop(best)
         actual = ask(other)
@@ -61,8 +68,9 @@ def decided(findings: list[Finding], case: Case, ask: Ask, declared: Declaration
 
 @functools.lru_cache(maxsize=64)
 def _pool(op: str, dtype: str) -> tuple[Case, ...]:
+    """Drawn cases, which tell most mistakes apart, then the pinned ones."""
     drawn = [Key(op, phase, dtype, 0, index) for phase, index in itertools.product(("geometry", "random"), range(PROBES))]
-    return (*(in_dtype(case, dtype) for case in pinned_cases(op)), *map(make_case, drawn))
+    return (*map(make_case, drawn), *(in_dtype(case, dtype) for case in pinned_cases(op)))
 
 
 def _flickers(case: Case, ask: Ask) -> bool | None:
@@ -74,8 +82,15 @@ def _flickers(case: Case, ask: Ask) -> bool | None:
 
 
 def _signature(mistakes: tuple[Mistake, ...], case: Case) -> Any:
+    """What distinguishes the results from others that would not match them: their shapes, and half the digits."""
     outputs = mistaken(mistakes, case)
-    return None if outputs is None else tuple((y.shape, (y + 0).tobytes()) for y in outputs)
+    return None if outputs is None else tuple((y.shape, _coarse(y)) for y in outputs)
+
+
+def _coarse(y: Array) -> tuple[str, bytes]:
+    """The scale, and the elements in units of the last digit that counts."""
+    digit = half_the_digits(y) or 1.0
+    return f"{digit:.2e}", (np.rint(y.astype(np.float64) / digit) + 0.0).tobytes()
 
 
 def _agrees(finding: Finding, case: Case, actual: Outputs, declared: Declaration, profile: Profile | None) -> bool:
