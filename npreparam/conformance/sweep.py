@@ -84,7 +84,8 @@ def _kept_runner(job: Job) -> Runner:
 
 def judge_keys(job: Job, chunk: Sequence[Key], runner: Runner | None = None) -> list[Verdict]:
     """The verdicts on some keys; a worker keeps its runner for the next ones."""
-    runner = runner or _kept_runner(job)
+    if runner is None:
+        runner = _kept_runner(job) if isinstance(job.target, str) else job.runner()
     return [judged(key, runner, job.profile)[1] for key in chunk]
 
 

@@ -112,6 +112,12 @@ def test_a_budget_judges_whole_rounds():
     assert list(short.verdicts) == list(run(job, rounds=1).verdicts)
 
 
+def test_an_object_is_judged_by_threads_as_alone():
+    job = Job(SimpleNamespace(tanh=np.tanh))
+    with ThreadPoolExecutor(2) as executor:
+        assert report(job, run(job, rounds=1, executor=executor)) == report(job, run(job, rounds=1))
+
+
 def test_an_object_cannot_be_isolated_and_an_unknown_target_is_refused():
     with pytest.raises(ArgumentError, match="`isolate` needs a target that is named"):
         Job(SimpleNamespace(tanh=np.tanh), isolate=True).runner()
