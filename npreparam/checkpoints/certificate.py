@@ -20,7 +20,8 @@ import numpy as np
 from npreparam import ops
 from npreparam.checkpoints._recognise import Block
 from npreparam.checkpoints.expression import AvgPool, BatchNorm, Conv, Expression, Pad, Scale, Sequence, Sum, leaves
-from npreparam.checkpoints.fold import Array, Reader, Tensors, input_channels, kernel_of
+from npreparam.checkpoints.fold import Reader, kernel_of
+from npreparam.checkpoints.restrict import Array, Tensors, input_channels
 from npreparam.fuse.rounded import UNIT
 from npreparam.fuse.scalars import FLOAT64, Magnitudes
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -12,15 +13,15 @@ from numpy.typing import DTypeLike
 
 from npreparam._errors import FusionError
 from npreparam.checkpoints._recognise import Block
-from npreparam.checkpoints.expression import AvgPool, BatchNorm, Conv, Expression, Pad, Scale, Sequence, Sum, leaves
+from npreparam.checkpoints.expression import AvgPool, BatchNorm, Conv, Expression, Pad, Scale, Sequence, Sum, leaves, tensor_names
+from npreparam.checkpoints.restrict import Array, Restriction, Tensors, can_restrict, common_groups, input_channels, output_channels
 from npreparam.fuse import AffineConv, add, average_pool, compose, from_conv, from_conv_transpose, identity, pad, pointwise, to_conv_transpose2d
-from npreparam.fuse.rounded import STORED, correctly_rounded
-from npreparam.fuse.scalars import BATCH_NORM_ROUNDINGS, EXACT, FLOAT64, Scalars
+from npreparam.fuse.rounded import STORED, Entry, correctly_rounded
+from npreparam.fuse.scalars import BALLS, BATCH_NORM_ROUNDINGS, EXACT, FLOAT64, Scalars
 
-Array = np.ndarray[Any, Any]
-Tensors = Mapping[str, Array]
-AFFORDABLE = 300_000  # products of exact numbers in one block, a few seconds
+AFFORDABLE = {BALLS: 3_000_000, EXACT: 300_000}  # products of such numbers in one block, a few seconds
 EXACTLY, ONCE = "correctly rounded", "float64, then rounded once"
+PART = 2**17  # numbers that are fused at a time: what is made of them stays in the cache
 
 
 class _CostlyError(Exception):
@@ -37,18 +38,21 @@ class Folded:
 
 
 class Reader:
-    """A block's expression as an affine map over a kind of scalars; `products` counts the multiplications of its compositions."""
+    """A block's expression as an affine map over a kind of scalars; `spent` counts the products of balls and exact numbers."""
 
-    def __init__(self, expression: Expression, tensors: Tensors) -> None:
+    def __init__(self, expression: Expression, tensors: Tensors, spent: dict[Scalars, int] | None = None) -> None:
         self.expression, self.tensors = expression, tensors
-        self.products = 0
+        self.spent = dict.fromkeys(AFFORDABLE, 0) if spent is None else spent
 
     def __call__(self, scalars: Scalars) -> AffineConv:
         """The whole expression."""
-        if scalars is EXACT and self.products > AFFORDABLE:
-            raise _CostlyError
-        self.products = 0
         return self.read(self.expression, scalars, input_channels(self.expression, self.tensors))
+
+    def part(self, rows: range, columns: range | None) -> Reader:
+        """Some outputs, where no inputs but some are other than 0."""
+        restriction = Restriction({name: self.tensors[name] for name in tensor_names(self.expression)})
+        expression = restriction.of(self.expression, rows, columns, input_channels(self.expression, self.tensors))
+        return Reader(expression, restriction.tensors, self.spent)
 
     def read(self, expression: Expression, scalars: Scalars, channels: int) -> AffineConv:
         """One node, which acts on so many channels."""
@@ -60,7 +64,7 @@ class Reader:
                 parts: list[AffineConv] = []
                 for step in expression.steps:
                     parts.append(self.read(step, scalars, parts[-1].outputs if parts else channels))
-                return reduce(self._then, parts)
+                return reduce(partial(self._then, scalars), parts)
             case Conv():
                 return self._conv(expression, scalars)
             case BatchNorm():
@@ -70,11 +74,15 @@ class Reader:
             case Pad():
                 return pad(channels, tuple((n, n) for n in expression.amount), len(expression.amount))
             case AvgPool():
-                return average_pool(channels, expression.kernel, expression.stride or 1, exact=scalars is EXACT)
+                return average_pool(channels, expression.kernel, expression.stride or 1, exact=scalars in AFFORDABLE)
         return identity(channels)
 
-    def _then(self, first: AffineConv, second: AffineConv) -> AffineConv:
-        self.products += len(first.taps) * second.blocks.size * (1 if first.is_depthwise else first.inputs // first.groups)
+    def _then(self, scalars: Scalars, first: AffineConv, second: AffineConv) -> AffineConv:
+        if scalars in AFFORDABLE:
+            products = len(first.taps) * second.blocks.size * (1 if first.is_depthwise else first.inputs // first.groups)
+            self.spent[scalars] += max(products, first.blocks.size)
+            if self.spent[scalars] > AFFORDABLE[scalars]:
+                raise _CostlyError
         return compose(second, first)
 
     def _numbers(self, name: str, scalars: Scalars) -> Array:
@@ -107,34 +115,14 @@ class Reader:
         return pointwise(scale, shift, 1)
 
 
-def input_channels(expression: Expression, tensors: Tensors) -> int:
-    """The number of input channels that an expression's tensors tell, 0 where they do not.
-
-    >>> input_channels(Sum((Pad((0, 0)), Conv("w"))), {"w": np.ones((4, 3, 1, 1))})
-    3
-    """
-    match expression:
-        case Conv():
-            shape = tensors[expression.weight].shape
-            return shape[0] if expression.transposed else shape[1] * (expression.groups or 1)
-        case BatchNorm():
-            return len(tensors[expression.mean])
-        case Scale():
-            return max((tensors[name].size for name in (expression.weight, expression.bias) if name), default=0) if expression.weight else 0
-        case Sum():
-            return max(input_channels(term, tensors) for term in expression.terms)
-        case Sequence():
-            return next(filter(None, (input_channels(step, tensors) for step in expression.steps)), 0)
-    return 0
-
-
 def fold(block: Block, tensors: Tensors, dtype: DTypeLike | None = None) -> Folded:
     """The weight and bias of the one convolution that a block is.
 
     weight is (O, I/groups, ...), of a transposed convolution (I, O/groups, ...), bias (O,); `dtype` is by default that of the first kernel.
+    Large blocks are fused in parts, so that little memory beyond the result is used.
 
-    Rounding: float16, float32 and float64 to nearest, once, from the exact number, unless a block whose float64 value does not tell the
-    rounding is too large for exact arithmetic; then, and in other formats, from the float64 value. `Folded.rounding` says which.
+    Rounding: float16, float32 and float64 to nearest, once, from the exact number, unless that takes too many products of exact numbers;
+    then, and in other formats, from the float64 value. `Folded.rounding` says which.
 
     Raises FusionError: a refused block, one of which something must still be given, numbers that are not finite, no exact border.
     """
@@ -142,24 +130,68 @@ def fold(block: Block, tensors: Tensors, dtype: DTypeLike | None = None) -> Fold
         raise FusionError(block.refusal, "leave it as it is")
     if block.needed():
         raise FusionError(f"its tensors do not tell {', '.join(block.needed())}", "give it, or describe the family in a TOML file")
-    bad = next((name for name in block.tensors if not np.isfinite(np.asarray(tensors[name], np.float64)).all()), None)
+    bad = next((name for name in block.tensors if not np.isfinite(tensors[name]).all()), None)
     if bad:
         raise FusionError(f"{bad} holds a number that is not finite", "repair the checkpoint")
     first = next((leaf.weight for leaf in leaves(block.expression) if isinstance(leaf, Conv)), block.tensors[0])
     dtype = np.dtype(tensors[first].dtype if dtype is None else dtype)
-    reader = Reader(block.expression, tensors)
     rounding = EXACTLY if dtype.name in STORED else ONCE
-    conv = reader(FLOAT64)
     if rounding == EXACTLY:
         try:
-            conv = correctly_rounded(reader, dtype, sum(1 for _ in leaves(block.expression)) + 1)
+            return Folded(*_folded(block.expression, tensors, dtype, exactly=True), rounding)
         except _CostlyError:
             rounding = ONCE
-    with np.errstate(over="ignore", under="ignore"):
-        weight, bias = kernel_of(conv)[0].astype(dtype), conv.bias.astype(dtype)
-    if not (np.isfinite(weight.astype(np.float64)).all() and np.isfinite(bias.astype(np.float64)).all()):
-        raise FusionError(f"its fused numbers exceed {dtype}", "store a wider format")
-    return Folded(weight, bias, rounding)
+    return Folded(*_folded(block.expression, tensors, dtype, exactly=False), rounding)
+
+
+def _folded(expression: Expression, tensors: Tensors, dtype: np.dtype[Any], exactly: bool) -> tuple[Array, Array]:
+    """The stored weight and bias, part by part."""
+    whole, factors = Reader(expression, tensors), sum(1 for _ in leaves(expression)) + 1
+    weight, bias = np.empty(0, dtype), np.empty(0, dtype)
+    for rows, columns, reader in parts_of(whole):
+        conv = correctly_rounded(reader, dtype, factors, _entries(whole, rows, columns)) if exactly else reader(FLOAT64)
+        with np.errstate(over="ignore", under="ignore"):
+            kernel, shift = kernel_of(conv)[0].astype(dtype, copy=False), conv.bias.astype(dtype, copy=False)
+        if not (np.isfinite(kernel).all() and np.isfinite(shift).all()):
+            raise FusionError(f"its fused numbers exceed {dtype}", "store a wider format")
+        if rows is None:
+            return kernel, shift
+        if not bias.size:
+            outputs = output_channels(expression, tensors)
+            weight, bias = np.empty((outputs, *kernel.shape[1:]), dtype), np.empty(outputs, dtype)
+        weight[rows.start:rows.stop], bias[rows.start:rows.stop] = kernel, shift
+    return weight, bias
+
+
+def parts_of(whole: Reader) -> Iterator[tuple[range | None, range | None, Reader]]:
+    """(outputs, inputs, the block restricted to them): some groups of channels or a part of one at a time, or (None, None, the block)."""
+    expression, tensors = whole.expression, whole.tensors
+    outputs, inputs = output_channels(expression, tensors), input_channels(expression, tensors)
+    per_output = sum(tensors[leaf.weight][0].size for leaf in leaves(expression) if isinstance(leaf, Conv))
+    if not can_restrict(expression) or outputs * per_output <= PART:
+        yield None, None, whole
+        return
+    groups = common_groups(expression)
+    size, together = outputs // groups, max(1, PART * groups // (outputs * per_output))
+    many = max(1, PART // per_output)
+    for group in range(0, groups, together):
+        stop = min(group + together, groups)
+        columns = range(group * inputs // groups, stop * inputs // groups) if groups > 1 else None
+        for start in range(group * size, stop * size, many if together == 1 else stop * size):
+            rows = range(start, min(start + many, stop * size) if together == 1 else stop * size)
+            yield rows, columns, whole.part(rows, columns)
+
+
+def _entries(whole: Reader, rows: range | None, columns: range | None) -> Entry | None:
+    """One output and one input of a part, as the part numbers them."""
+    if not can_restrict(whole.expression):
+        return None
+    first_row, first_column = rows.start if rows else 0, columns.start if columns else 0
+
+    def entry(row: int, column: int, _: AffineConv) -> Reader:
+        row, column = first_row + row, first_column + column
+        return whole.part(range(row, row + 1), range(column, column + 1))
+    return entry
 
 
 def kernel_of(conv: AffineConv) -> tuple[Array, dict[str, Any]]:
@@ -174,8 +206,16 @@ def kernel_of(conv: AffineConv) -> tuple[Array, dict[str, Any]]:
     spans = [conv.span(axis) for axis in range(conv.rank)]
     lows = [min(0, low) for low, _ in spans]
     highs = [max(high, low, -slack - 1) for (_, high), low, slack in zip(spans, lows, conv.slack, strict=True)]
-    w = np.zeros((*conv.blocks.shape[1:], *(high - low + 1 for low, high in zip(lows, highs, strict=True))))
+    lengths = tuple(high - low + 1 for low, high in zip(lows, highs, strict=True))
+    if conv.taps == tuple(product(*(range(low, high + 1) for low, high in zip(lows, highs, strict=True)))):  # as a kernel has them: a view
+        w = np.moveaxis(conv.blocks, 0, -1).reshape(*conv.blocks.shape[1:], *lengths)
+        return w, _geometry(conv, lows, highs)
+    w = np.zeros((*conv.blocks.shape[1:], *lengths))
     for tap, matrix in zip(conv.taps, conv.blocks, strict=True):
         w[(slice(None), slice(None), *(o - low for o, low in zip(tap, lows, strict=True)))] = matrix
+    return w, _geometry(conv, lows, highs)
+
+
+def _geometry(conv: AffineConv, lows: list[int], highs: list[int]) -> dict[str, Any]:
     padding = tuple((-low, slack + high + 1) for low, high, slack in zip(lows, highs, conv.slack, strict=True))
-    return w, {"stride": conv.stride, "padding": padding, "groups": conv.groups}
+    return {"stride": conv.stride, "padding": padding, "groups": conv.groups}
