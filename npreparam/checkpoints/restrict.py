@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -42,7 +42,7 @@ def _channels(expression: Expression, tensors: Tensors, end: int) -> int:
         case BatchNorm():
             return len(tensors[expression.mean])
         case Scale():
-            return max((tensors[name].size for name in (expression.weight, expression.bias) if name), default=0) if expression.weight else 0
+            return max((tensors[name].size for name in (expression.weight, expression.bias) if name and tensors[name].size > 1), default=0)
         case Sum():
             return max(_channels(term, tensors, end) for term in expression.terms)
         case Sequence():
@@ -61,6 +61,15 @@ def can_restrict(expression: Expression) -> bool:
     return not any(isinstance(leaf, Conv) and leaf.transposed for leaf in leaves(expression))
 
 
+def _steps(expression: Expression) -> Iterator[Expression]:
+    """What follows one another in an expression, sequences inside it dissolved."""
+    if isinstance(expression, Sequence):
+        for step in expression.steps:
+            yield from _steps(step)
+    else:
+        yield expression
+
+
 class Restriction:
     """Expressions over parts of tensors; `tensors` grows by those parts, which are views wherever they can be.
 
@@ -76,8 +85,7 @@ class Restriction:
         if isinstance(expression, Sum):
             inputs = input_channels(expression, self.tensors) or channels
             return Sum(tuple(self.of(term, rows, columns, inputs) for term in expression.terms))
-        steps = list(expression.steps) if isinstance(expression, Sequence) else [expression]
-        return Sequence(tuple(self._steps(steps, rows, columns, channels)))
+        return Sequence(tuple(self._steps(list(_steps(expression)), rows, columns, channels)))
 
     def _steps(self, steps: list[Expression], rows: range | None, columns: range | None, channels: int) -> list[Expression]:
         behind: list[Expression] = []
