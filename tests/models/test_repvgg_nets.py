@@ -75,3 +75,14 @@ def test_a0_is_made_and_fused():
 def test_unknown_names(name):
     with pytest.raises(ArgumentError, match=r"`name` \(=.*\) must be one of A0, A1, .*B3g4"):
         repvgg_spec(name)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_timm_has_as_many(name):
+    """With branches, of shapes alone; timm has no g2 forms."""
+    torch, timm = pytest.importorskip("torch"), pytest.importorskip("timm")
+    if f"repvgg_{name.lower()}" not in timm.list_models("repvgg*"):
+        pytest.skip("not one of timm's")
+    with torch.device("meta"):
+        model = timm.create_model(f"repvgg_{name.lower()}", pretrained=False)
+    assert sum(p.numel() for p in model.parameters()) == repvgg_spec(name).parameters(deploy=False)
