@@ -96,6 +96,9 @@ class RepVGG(Module):
     published networks, in which the first stage halves it too, are made by `repvgg_net`.
 
     Source: Ding et al., arXiv 2101.03697, table 2, scaled down.
+
+    >>> RepVGG(3, classes=5, rng=np.random.default_rng(0))(np.zeros((2, 3, 8, 8), np.float32)).shape
+    (2, 5)
     """
 
     def __init__(self, in_channels: int = 1, classes: int = 10, widths: Sequence[int] = (16, 32, 64), depths: Sequence[int] = (1, 2, 2), *,

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from npreparam.checkpoints import recognise
-from npreparam.checkpoints.fold import Reader, fold, kernel_of
+from npreparam.checkpoints._read import Reader
+from npreparam.checkpoints.fold import fold, kernel_of
 from npreparam.fuse.scalars import Magnitudes
 from tests.tolerances import relative_bound
 

@@ -3,52 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
-from npreparam.checkpoints.expression import AvgPool, BatchNorm, Conv, Expression, Identity, Pad, Scale, Sequence, Sum, leaves
-
-Array = np.ndarray[Any, Any]
-Tensors = Mapping[str, Array]
-
-
-def input_channels(expression: Expression, tensors: Tensors) -> int:
-    """The number of input channels that an expression's tensors tell, 0 where they do not.
-
-    >>> input_channels(Sum((Pad((0, 0)), Conv("w"))), {"w": np.ones((4, 3, 1, 1))})
-    3
-    """
-    return _channels(expression, tensors, 0)
+from npreparam.checkpoints._read import Array, Tensors, input_channels
+from npreparam.checkpoints.expression import AvgPool, BatchNorm, Conv, Expression, Identity, Pad, Scale, Sequence, Sum, leaves, nodes
 
 
 def output_channels(expression: Expression, tensors: Tensors) -> int:
-    """Likewise of output channels.
+    """The number of output channels that an expression's tensors tell, 0 where they do not.
 
     >>> output_channels(Sequence((Conv("w"), Pad((1, 1)))), {"w": np.ones((4, 3, 1, 1))})
     4
     """
-    return _channels(expression, tensors, -1)
-
-
-def _channels(expression: Expression, tensors: Tensors, end: int) -> int:
     match expression:
         case Conv():
-            rows, columns = tensors[expression.weight].shape[:2]
-            rows, columns = (columns, rows) if expression.transposed else (rows, columns)
-            return (columns if end == 0 else rows) * ((expression.groups or 1) if expression.transposed == (end != 0) else 1)
-        case BatchNorm():
-            return len(tensors[expression.mean])
-        case Scale():
-            return max((tensors[name].size for name in (expression.weight, expression.bias) if name and tensors[name].size > 1), default=0)
+            return len(tensors[expression.weight])
         case Sum():
-            return max(_channels(term, tensors, end) for term in expression.terms)
+            return max(output_channels(term, tensors) for term in expression.terms)
         case Sequence():
-            known = filter(None, (_channels(step, tensors, end) for step in expression.steps[::1 if end == 0 else -1]))
-            return next(known, 0)
-    return 0
+            return next(filter(None, (output_channels(step, tensors) for step in expression.steps[::-1])), 0)
+    return input_channels(expression, tensors)
 
 
 def common_groups(expression: Expression) -> int:
@@ -57,8 +34,10 @@ def common_groups(expression: Expression) -> int:
 
 
 def can_restrict(expression: Expression) -> bool:
-    """Whether `Restriction` knows all its leaves."""
-    return not any(isinstance(leaf, Conv) and leaf.transposed for leaf in leaves(expression))
+    """Whether `Restriction` knows all its nodes."""
+    return all(isinstance(node, (Sum, Sequence, BatchNorm, Pad, AvgPool, Identity))
+               or (isinstance(node, Conv) and not (node.transposed or node.shape))
+               or (isinstance(node, Scale) and node.row is None) for node in nodes(expression))
 
 
 def _steps(expression: Expression) -> Iterator[Expression]:
