@@ -15,6 +15,7 @@ from npreparam.cli.graph import is_graph, run_fuse_graph, run_verify_graph
 from npreparam.cli.options import Answers, Reports, grouped
 from npreparam.cli.output import prepare_folder
 from npreparam.cli.tour import Tour, load
+from npreparam.cli.train import gradients, train
 
 app = typer.Typer(help="Structural and generative re-parameterization, from scratch in NumPy and Numba.", no_args_is_help=True,
                   add_completion=False, pretty_exceptions_enable=False)
@@ -102,3 +103,7 @@ def verify(
     run = run_verify_graph if is_graph(fused) else run_verify
     if not reported("verify", lambda: run(source, fused, answers, reports, force, Console())):
         raise typer.Exit(1)
+
+
+app.command()(train)
+app.command()(gradients)

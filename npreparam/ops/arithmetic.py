@@ -18,8 +18,11 @@ from npreparam.ops._validate import Array, as_array, as_dense, as_lengths, same_
 quiet = np.errstate(all="ignore")  # a decorator: the special values tell enough
 
 
-def _pair(x: Array, y: Array) -> tuple[Array, Array]:
+def broadcast_pair(x: Array, y: Array) -> tuple[Array, Array]:
+    """Two operands as arrays of one dtype whose shapes broadcast, or ShapeError."""
     x, y = same_dtype(x=x, y=y)
+    if x.shape == y.shape:
+        return x, y
     try:
         np.broadcast_shapes(x.shape, y.shape)
     except ValueError:
@@ -67,7 +70,7 @@ gradient(unbroadcast, "x", lambda g, y, a: broadcast_to(g, a.x.shape))
 gradient(broadcast_to, "x", lambda g, y, a: unbroadcast(g, a.x.shape))
 
 
-def _like(g: Array, operand: object) -> Array:
+def summed_like(g: Array, operand: object) -> Array:
     """The cotangent `g` summed to the shape of an operand."""
     return unbroadcast(g, np.shape(operand) if not hasattr(operand, "shape") else operand.shape)
 
@@ -80,12 +83,12 @@ def add(x: Array, y: Array) -> Array:
     >>> add(np.array([1.0, 2.0]), 1)
     array([2., 3.])
     """
-    x, y = _pair(x, y)
+    x, y = broadcast_pair(x, y)
     return np.add(x, y)
 
 
-gradient(add, "x", lambda g, y, a: _like(g, a.x))
-gradient(add, "y", lambda g, y, a: _like(g, a.y))
+gradient(add, "x", lambda g, y, a: summed_like(g, a.x))
+gradient(add, "y", lambda g, y, a: summed_like(g, a.y))
 
 
 @primitive
@@ -96,12 +99,12 @@ def sub(x: Array, y: Array) -> Array:
     >>> sub(np.array([1.0, 2.0]), 1)
     array([0., 1.])
     """
-    x, y = _pair(x, y)
+    x, y = broadcast_pair(x, y)
     return np.subtract(x, y)
 
 
-gradient(sub, "x", lambda g, y, a: _like(g, a.x))
-gradient(sub, "y", lambda g, y, a: _like(neg(g), a.y))
+gradient(sub, "x", lambda g, y, a: summed_like(g, a.x))
+gradient(sub, "y", lambda g, y, a: summed_like(neg(g), a.y))
 
 
 @primitive
@@ -112,12 +115,12 @@ def mul(x: Array, y: Array) -> Array:
     >>> mul(np.array([1.0, 2.0]), 3)
     array([3., 6.])
     """
-    x, y = _pair(x, y)
+    x, y = broadcast_pair(x, y)
     return np.multiply(x, y)
 
 
-gradient(mul, "x", lambda g, y, a: _like(mul(g, a.y), a.x))
-gradient(mul, "y", lambda g, y, a: _like(mul(g, a.x), a.y))
+gradient(mul, "x", lambda g, y, a: summed_like(mul(g, a.y), a.x))
+gradient(mul, "y", lambda g, y, a: summed_like(mul(g, a.x), a.y))
 
 
 @primitive
@@ -128,12 +131,12 @@ def div(x: Array, y: Array) -> Array:
     >>> div(np.array([1.0, 0.0]), 2)
     array([0.5, 0. ])
     """
-    x, y = _pair(x, y)
+    x, y = broadcast_pair(x, y)
     return np.divide(x, y)
 
 
-gradient(div, "x", lambda g, y, a: _like(div(g, a.y), a.x))
-gradient(div, "y", lambda g, y, a: _like(neg(div(mul(g, y), a.y)), a.y))
+gradient(div, "x", lambda g, y, a: summed_like(div(g, a.y), a.x))
+gradient(div, "y", lambda g, y, a: summed_like(neg(div(mul(g, y), a.y)), a.y))
 
 
 @primitive
