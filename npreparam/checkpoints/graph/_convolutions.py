@@ -14,7 +14,7 @@ from npreparam.checkpoints._evaluate import flat
 from npreparam.checkpoints.graph._node import LONGEST, Context, Lengths, Node, Sides, Step, windows
 from npreparam.fuse import AffineConv, average_pool, from_conv, from_conv_transpose, pad, pointwise
 from npreparam.fuse.conv_bn import scale_and_shift
-from npreparam.fuse.scalars import BATCH_NORM_ROUNDINGS, EXACT
+from npreparam.fuse.scalars import BATCH_NORM_ROUNDINGS, UNROUNDED
 
 MOST_POOLED = 2**12
 
@@ -121,7 +121,7 @@ def pool(node: Node) -> Step:
         return [_unlifted(ops.avg_pool2d(flat(_padded(x, padding)), (*ones, *lengths), (*ones, *stride)), 2 - rank)]
 
     return Step(node.index, node.op, data, tuple(node.proto.output),
-                lambda c: [[average_pool(c.channels[0], lengths, stride, padding, exact=c.scalars is EXACT)]], evaluate, rank=rank,
+                lambda c: [[average_pool(c.channels[0], lengths, stride, padding, exact=c.scalars in UNROUNDED)]], evaluate, rank=rank,
                 roundings=int(np.prod(lengths)) + 2, growth=(1, max(map(sum, padding))))
 
 

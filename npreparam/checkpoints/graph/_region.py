@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from npreparam._errors import FormatError, FusionError, ShapeError
-from npreparam.checkpoints._read import IRRATIONAL, RATIONAL, CostlyError
+from npreparam.checkpoints._read import IRRATIONAL, OF_BALLS, RATIONAL, CostlyError
 from npreparam.checkpoints.graph._convolutions import batch_norm, convolution, padding, pool
 from npreparam.checkpoints.graph._elementwise import concatenation, same, scale, split, total
 from npreparam.checkpoints.graph._layout import MOST
@@ -19,7 +19,7 @@ from npreparam.exact.rounding import as_fractions
 from npreparam.fuse import AffineConv, add, compose, identity, select
 from npreparam.fuse.affine import apply_to, zeros
 from npreparam.fuse.algebra import same_scalars
-from npreparam.fuse.scalars import EXACT, Magnitudes, Scalars
+from npreparam.fuse.scalars import BALLS, EXACT, Magnitudes, Scalars
 
 OPERATORS: dict[str, Callable[[Node], Step]] = {
     "Conv": convolution,
@@ -113,8 +113,12 @@ class Region:
         return 1 + depth[self.output]
 
     def __call__(self, scalars: Scalars) -> AffineConv:
-        """The whole map. Raises FusionError where it is none, CostlyError where exact arithmetic would take too long."""
-        if scalars is EXACT and self.cost > self._affordable():
+        """The whole map; fractions instead of balls where there is no root.
+
+        Raises FusionError where it is none, CostlyError where exact arithmetic would take too long.
+        """
+        scalars = EXACT if scalars is BALLS and self._affordable() == RATIONAL else scalars
+        if (scalars is EXACT and self.cost > self._affordable()) or (scalars is BALLS and self.cost > OF_BALLS):
             raise CostlyError
         key = scalars.floor if isinstance(scalars, Magnitudes) else scalars
         if key not in self.read:
