@@ -27,6 +27,8 @@ Array = NDArray[Any]
 Floats = tuple[list[float], float]
 
 ROOT_BITS = 160  # the relative distance of a root's brackets is below 2^-(this - 2)
+SMALLEST = 2.0**-1074
+ONE = Fraction(1)
 NONE: Floats = [0.0, 0.0], 0.0
 
 
@@ -64,22 +66,26 @@ def number(value: Any) -> Number:
 
 
 def as_floats(a: Number, root: InverseRoot | None = None, count: int = 2) -> Floats:
-    """a, or a*root, as a sum of floats, each the rest correctly rounded, and a bound on the last rest; NaN if it has no floats near."""
-    factor, blur = Fraction(1) if root is None else root.value, 0.0
+    """a, or a*root, as a sum of floats, each the rest correctly rounded, and a bound on what they lack; NaN if it has no floats near.
+
+    The rest of a correctly rounded quotient q is at most u*|q|, or half the smallest float, and zero where the numerator is.
+    """
+    factor, blur = ONE if root is None else root.value, 0.0
     if factor is None and not isinstance(a, Special):
         factor, blur = root.between(ROOT_BITS)[0], 2.0 ** (2 - ROOT_BITS)
     if isinstance(a, Special) or isinstance(factor, Special):
         return [math.nan] * count, math.nan
-    floats, top, bottom = [], a.numerator * factor.numerator, a.denominator * factor.denominator  # need not be coprime
+    top, bottom = a.numerator * factor.numerator, a.denominator * factor.denominator  # need not be coprime
     try:
-        for _ in range(count):
-            floats.append(top / bottom)  # integers are divided with one correct rounding
+        floats = [top / bottom]  # integers are divided with one correct rounding
+        while len(floats) < count:
             over, under = floats[-1].as_integer_ratio()
             top, bottom = top * under - over * bottom, bottom * under
-        lack = math.nextafter(abs(top / bottom), math.inf) if top else 0.0
+            floats.append(top / bottom)
     except OverflowError:
         return [math.nan] * count, math.nan
-    return floats, float(lack + blur * abs(floats[0]) * (1 + 2.0**-50))
+    lack = max(2.0**-53 * abs(floats[-1]), SMALLEST) if top else 0.0
+    return floats, lack + blur * abs(floats[0]) * (1 + 2.0**-50)
 
 
 def row(center: Floats, slope: Floats, scale: Floats = NONE, shift: Floats = NONE, spread: float = 0.0) -> list[float]:

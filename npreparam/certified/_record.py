@@ -8,7 +8,12 @@ import numpy as np
 
 
 class Certified(NamedTuple):
-    """A correctly rounded array (or a tuple of arrays), and how many of its elements the candidate did not decide."""
+    """A correctly rounded array (or a tuple of arrays), and how many of its elements the candidate did not decide.
+
+    >>> from npreparam import certified
+    >>> certified.linear(np.ones((1, 2)), np.ones((1, 2))).value
+    array([[2.]])
+    """
 
     value: Any
     repaired: int

@@ -1,5 +1,7 @@
 """The families' tables: in the same TOML as a user's own pattern file, so that adding one is adding a paragraph.
 
+Blocks with batch norms are here, those without mostly in `_families_chains`.
+
 Sources: the repositories named in the comments; names and algebra as found there.
 """
 
@@ -7,9 +9,11 @@ from __future__ import annotations
 
 from functools import cache
 
+from npreparam.checkpoints._families_chains import CHAINS
 from npreparam.checkpoints._pattern import Pattern, patterns_of
 
 TABLE = """
+
 [[pattern]]  # cxxgtxy/QARepVGG, version 2
 family = "qarepvgg"
 expression = "seq(sum(conv_bn(rbr_dense.conv, rbr_dense.bn), conv(rbr_1x1), skip(when=same)), bn(bn))"
@@ -168,53 +172,6 @@ expression = "sum(scale(cheap_operation.1, weight=weight), scale(fusion_scale, w
 fused = "cheap_operation.0"
 refuse = "the constant scales of a RepOptimizer, without the kernels they scale: there is nothing to fuse"
 
-[[pattern]]  # Wang et al., EFDN: rep_conv is a branch while training and the whole block afterwards
-family = "edbb"
-expression = '''sum(conv(rep_conv), conv(conv1x1),
-    seq(pad(1), conv(conv1x1_3x3, weight=k0, bias=b0), conv(conv1x1_3x3, weight=k1, bias=b1, pad=0)),
-    seq(pad(1), conv(conv1x1_sbx, weight=k0, bias=b0), conv(conv1x1_sbx, weight=mask, factor=scale, bias=bias, pad=0, groups=depthwise)),
-    seq(pad(1), conv(conv1x1_sby, weight=k0, bias=b0), conv(conv1x1_sby, weight=mask, factor=scale, bias=bias, pad=0, groups=depthwise)),
-    seq(pad(1), conv(conv1x1_lpl, weight=k0, bias=b0), conv(conv1x1_lpl, weight=mask, factor=scale, bias=bias, pad=0, groups=depthwise)),
-    skip(when=asked))'''
-fused = "rep_conv"
-stride = 1
-groups = 1
-
-[[pattern]]  # Zhang et al., ECBSR: the 1x1 results are padded with their bias, so the input is padded instead
-family = "ecbsr"
-expression = '''sum(conv(conv3x3),
-    seq(pad(1), conv(conv1x1_3x3, weight=k0, bias=b0), conv(conv1x1_3x3, weight=k1, bias=b1, pad=0)),
-    seq(pad(1), conv(conv1x1_sbx, weight=k0, bias=b0), conv(conv1x1_sbx, weight=mask, factor=scale, bias=bias, pad=0, groups=depthwise)),
-    seq(pad(1), conv(conv1x1_sby, weight=k0, bias=b0), conv(conv1x1_sby, weight=mask, factor=scale, bias=bias, pad=0, groups=depthwise)),
-    seq(pad(1), conv(conv1x1_lpl, weight=k0, bias=b0), conv(conv1x1_lpl, weight=mask, factor=scale, bias=bias, pad=0, groups=depthwise)),
-    skip(when=asked))'''
-fused = "conv3x3"
-stride = 1
-groups = 1
-refuse_anywhere = { getWeight = "the branches' weights are computed from the input, so the block is not linear" }
-
-[[pattern]]  # huai-chang/RVSR, RepConv
-family = "rvsr"
-expression = '''sum(seq(pad(1), conv(expand_conv), conv(fea_conv, pad=0), conv(reduce_conv)),
-    seq(pad(1), conv(expand1_conv), conv(fea1_conv, pad=0), conv(reduce1_conv)), conv(res_conv3x3), conv(res_conv1x1), identity())'''
-fused = "rep_conv"
-stride = 1
-groups = 1
-
-[[pattern]]  # Du et al., FMEN; RT4KSR's residual block
-family = "rrrb"
-expression = "sum(identity(), seq(pad(1), conv(expand_conv), sum(conv(fea_conv, pad=0), pad(-1)), conv(reduce_conv)))"
-fused = "rep_conv"
-stride = 1
-groups = 1
-
-[[pattern]]  # Wan et al., SPAN; eval_conv is refreshed only by an evaluation, so the stored one may be stale
-family = "conv3xc"
-expression = "sum(conv(sk), seq(pad(conv.1), conv(conv.0), conv(conv.1, pad=0), conv(conv.2)))"
-fused = "eval_conv"
-stride = 1
-groups = 1
-
 [[pattern]]  # ChengpengChen/RepGhost
 family = "repghost"
 expression = "sum(conv_bn(cheap_operation.0, cheap_operation.1), bn(fusion_bn.{i})+)"
@@ -242,28 +199,38 @@ fused = "l"
 eps = 1e-5
 stride = 1
 
-[[pattern]]  # TDESR: 3x1, then 1x3; each axis is padded once
-family = "tdesr"
-expression = "seq(conv(0, kernel=3x1), conv(1, kernel=1x3))"
-stride = 1
+[[pattern]]  # Hu et al., OREPA (JUGGHM/OREPA_CVPR2022): one convolution, whose kernel is a sum of branches
+family = "orepa"
+expression = '''seq(sum(seq(conv(weight_orepa_origin, weight=self), scale(vector, row=0)),
+    seq(conv(weight_orepa_avg_conv, weight=self, shape=weight_orepa_avg_avg), scale(vector, row=1)),
+    seq(conv(weight_orepa_pfir_conv, weight=self, shape=weight_orepa_prior), scale(vector, row=2)),
+    seq(sum(conv(id_tensor, weight=self, stride=1), conv(weight_orepa_1x1_kxk_idconv1, weight=self, stride=1)),
+        conv(weight_orepa_1x1_kxk_conv2, weight=self), scale(vector, row=3)),
+    seq(conv(weight_orepa_1x1, weight=self), scale(vector, row=4)),
+    seq(conv(weight_orepa_gconv_dw, weight=self, groups=inputs), conv(weight_orepa_gconv_pw, weight=self, stride=1), scale(vector, row=5))),
+    bn(bn))'''
+fused = "orepa_reparam"
+eps = 1e-5
 groups = 1
 
-[[pattern]]  # Li et al., BSRN, blueprint separable convolution: pointwise, then depthwise
-family = "bsconv"
-expression = "seq(conv(pw, groups=1), conv(dw, groups=depthwise))"
-stride = 1
-refuse_if = { "pw.bias" = "a biased pointwise convolution before a zero-padded one: the border sees zeros where the bias should be" }
+[[pattern]]
+family = "orepa"
+expression = '''seq(sum(seq(conv(weight_or1x1_origin, weight=self), scale(vector, row=0)),
+    seq(conv(weight_or1x1_l2i_conv1, weight=self, stride=1), conv(weight_or1x1_l2i_conv2, weight=self), scale(vector, row=1))), bn(bn))'''
+fused = "or1x1_reparam"
+eps = 1e-5
+groups = 1
 
-[[pattern]]  # FRR-NET, FMRB
-family = "fmrb"
-expression = "sum(conv(Conv1), conv(Conv2), conv(Conv3), conv(Conv4), conv(Conv5), conv(Conv6), conv(Sobel.conv_x), conv(Lapla.conv_x))"
+[[pattern]]  # Ding et al., RepMLP: convolutions of a patch of fixed size, which only its author knows, become part of a matrix
+family = "repmlp"
+expression = "sum(conv_bn(fc3, fc3_bn), grid(sum(conv_bn(repconv{k}.conv, repconv{k}.bn)+)))"
+fused = "fc3"
+eps = 1e-5
 stride = 1
-groups = "depthwise"
-refuse = "the Sobel and Laplacian branches take absolute values, so the block is not linear"
 """
 
 
 @cache
 def families() -> tuple[Pattern, ...]:
     """All built-in patterns, those with more tensors before those with a part of their names."""
-    return patterns_of(TABLE)
+    return patterns_of(TABLE + CHAINS)

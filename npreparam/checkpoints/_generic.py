@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from npreparam.checkpoints._match import STATISTICS
+from npreparam.checkpoints._leaves import STATISTICS
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -40,13 +40,13 @@ def _counterpart(norm: str, shapes: Shapes) -> tuple[str, str]:
 def is_transposed(shape: tuple[int, ...], channels: int) -> bool | None:
     """Whether a kernel whose output has `channels` channels is (I, O/groups, ...) rather than (O, I/groups, ...).
 
-    None where the shape fits both and the fused weights would differ.
+    None where the shape fits both, dense or in some number of groups, and the fused weights would differ.
 
-    >>> is_transposed((16, 8, 3, 3), 16), is_transposed((8, 16, 3, 3), 16), is_transposed((16, 16, 3, 3), 16)
-    (False, True, None)
+    >>> is_transposed((16, 6, 3, 3), 16), is_transposed((8, 16, 3, 3), 16), is_transposed((16, 8, 3, 3), 16), is_transposed((16, 1, 3, 3), 16)
+    (False, True, None, False)
     """
     if len(shape) < 3:
         return False
     if shape[0] != channels:
         return True
-    return None if shape[1] == channels and channels > 1 else False
+    return None if shape[1] > 1 and channels % shape[1] == 0 else False

@@ -3,80 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterator
 
-from npreparam.checkpoints._pattern import Pattern, Term
-from npreparam.checkpoints.expression import AvgPool, BatchNorm, Conv, Expression, Identity, Pad, Scale, Sequence, Sizes, Sum
-
-PLACEHOLDER = re.compile(r"\{(\w+)\}")
-STATISTICS = (("running_mean", "running_var"), ("_mean", "_variance"))  # PyTorch's and PaddlePaddle's names
-Binding = dict[str, int]
+from npreparam.checkpoints._leaves import PLACEHOLDER, Binding, Leaves, MismatchError, Part
+from npreparam.checkpoints._pattern import Term
+from npreparam.checkpoints.expression import BatchNorm, Concat, Expression, Identity, OnGrid, Pad, Scale, Sequence, Shuffle, Slice, Sum
 
 
-class MismatchError(Exception):
-    """Why a pattern does not fit here."""
-
-
-class Part(NamedTuple):
-    """A matched term with its numbers of input and output channels, None where unknown."""
-
-    expression: Expression
-    inputs: int | None
-    outputs: int | None
-
-
-def tensor_of(term: Term) -> str:
-    """The (relative) name of the tensor by which a leaf of a pattern is found."""
-    path = str(term.arguments[0]) if term.arguments else ""
-    if term.kind == "bn":
-        return f"{path}.running_var"
-    if term.kind == "scale":
-        part = term.option("weight") or term.option("bias")
-        return f"{path}.{part}" if part else path
-    return f"{path}.{term.option('weight') or 'weight'}"
-
-
-class Matcher:
+class Matcher(Leaves):
     """Builds the expression of one block; what it uses and what it could not know is kept."""
 
-    def __init__(self, pattern: Pattern, prefix: str, shapes: Mapping[str, tuple[int, ...]], owners: set[str]) -> None:
-        self.pattern, self.prefix, self.shapes, self.owners = pattern, prefix, shapes, owners
-        self.eps, self.stride, self.identity = pattern.eps, pattern.stride, None
-        self.used: dict[str, None] = {}
-        self.open: dict[str, None] = {}
-
-    def match(self) -> Expression:
-        """The block's expression, or MismatchError with the reason."""
-        part = self.build(self.pattern.term, {}, None)
+    def match(self, binding: Binding) -> Expression:
+        """The block's expression, with numbers for the placeholders of the whole pattern, or MismatchError with the reason."""
+        part = self.build(self.pattern.term, binding, None)
         if self.stride != 1 and _has_identity(part.expression):
             self.stride = 1  # a branch that does nothing keeps every position
-            part = self.build(self.pattern.term, {}, None)
+            part = self.build(self.pattern.term, binding, None)
         return part.expression
-
-    def full(self, path: str, binding: Binding) -> str:
-        """A pattern's path as a name in the checkpoint."""
-        try:
-            return self.prefix + PLACEHOLDER.sub(lambda found: str(binding[found[1]]), path)
-        except KeyError as error:
-            raise MismatchError(f"{{{error.args[0]}}} is not bound in this part of the pattern") from None
-
-    def use(self, name: str) -> tuple[int, ...]:
-        """The shape of a tensor, which then belongs to the block."""
-        if name not in self.shapes:
-            raise MismatchError(f"there is no {name}")
-        self.used[name] = None
-        return self.shapes[name]
-
-    def optional(self, name: str) -> str | None:
-        """A name, if the checkpoint has it."""
-        if name not in self.shapes:
-            return None
-        self.used[name] = None
-        return name
 
     def build(self, term: Term, binding: Binding, inputs: int | None) -> Part:
         """One term, given its number of input channels where that is known."""
+        if not term.arguments and term.kind not in ("identity", "scale"):
+            raise MismatchError(f"the pattern has an empty {term.kind}()")
         if term.kind == "conv_bn":
             conv = Term("conv", term.arguments[:1], term.options)
             return self._sequence((conv, Term("bn", term.arguments[1:])), binding, inputs)
@@ -86,8 +34,14 @@ class Matcher:
             return self._sequence(term.arguments, binding, inputs)
         if term.kind == "either":
             return self._either(term, binding, inputs)
+        if term.kind in ("cat", "split"):
+            return self._cat(term, binding, inputs) if term.kind == "cat" else self._split(term, binding, inputs)
+        if term.kind == "grid":
+            return self._grid(term, binding)
         if term.kind == "identity":
             return Part(Identity(), inputs, inputs)
+        if term.kind == "shuffle":
+            return Part(Shuffle(self._integer(str(term.arguments[0]), binding, 0)), inputs, inputs)
         if term.kind in ("conv", "bn", "scale", "pad", "avgpool"):
             return getattr(self, f"_{term.kind}")(term, binding, inputs)
         raise MismatchError(f"{term.kind} has no place here")
@@ -140,6 +94,44 @@ class Matcher:
             steps.append(part.expression)
         return Part(Sequence(tuple(steps)), first, current)
 
+    def _cat(self, term: Term, binding: Binding, inputs: int | None) -> Part:
+        """Stacked outputs; a term `last` reads the last of the input's channels, as many as it has."""
+        parts: list[Part] = []
+        for each, bound in self._terms(term.arguments, binding):
+            inputs = _agreed([inputs, *(part.inputs for part in parts)], "input")
+            parts.append(self._last(each, bound, inputs) if each.kind == "last" else self.build(each, bound, inputs))
+        _agreed([inputs, *(part.inputs for part in parts)], "input")
+        outputs = None if any(part.outputs is None for part in parts) else sum(part.outputs or 0 for part in parts)
+        return Part(Concat(tuple(part.expression for part in parts)), inputs or parts[0].inputs, outputs)
+
+    def _last(self, term: Term, binding: Binding, inputs: int | None) -> Part:
+        part = self._sequence(term.arguments, binding, None)
+        if inputs is None or part.inputs is None or part.inputs > inputs:
+            raise MismatchError(f"{part.inputs} of {inputs} channels cannot be read")
+        return _reading(part, inputs - part.inputs, inputs)
+
+    def _split(self, term: Term, binding: Binding, inputs: int | None) -> Part:
+        """A sum of maps, each of its own part of the input's channels."""
+        parts = [self.build(each, bound, None) for each, bound in self._terms(term.arguments, binding)]
+        if any(part.inputs is None for part in parts):
+            raise MismatchError("the channels of its parts are not known")
+        total = _agreed([inputs, sum(part.inputs or 0 for part in parts)], "input")
+        first, terms = 0, []
+        for part in parts:
+            terms.append(_reading(part, first, total or 0).expression)
+            first += part.inputs or 0
+        return Part(Sum(tuple(terms)), total, _agreed([part.outputs for part in parts], "output"))
+
+    def _grid(self, term: Term, binding: Binding) -> Part:
+        """A map of images of one size, whose pixels are channels; the size is no matter of the tensors."""
+        part = self._sequence(term.arguments, binding, None)
+        size = tuple(map(int, re.findall(r"\d+", term.option("size") or "")))
+        if len(size) != 2 or 0 in size:
+            self.open["the grid's size, which a pattern file gives as grid(..., size=7x7)"] = None
+            return Part(OnGrid(part.expression, (1, 1)), None, None)
+        inputs, outputs = (None if n is None else n * size[0] * size[1] for n in (part.inputs, part.outputs))
+        return Part(OnGrid(part.expression, size), inputs, outputs)
+
     def _sum(self, term: Term, binding: Binding, inputs: int | None) -> Part:
         branches = [argument for argument in term.arguments if not (isinstance(argument, Term) and argument.kind == "skip")]
         skips = [argument for argument in term.arguments if isinstance(argument, Term) and argument.kind == "skip"]
@@ -167,115 +159,12 @@ class Matcher:
         self.open["identity"] = None
         return False
 
-    def _conv(self, term: Term, binding: Binding, inputs: int | None) -> Part:
-        path = self.full(str(term.arguments[0]), binding)
-        weight = f"{path}.{term.option('weight') or 'weight'}"
-        shape = self.use(weight)
-        if not 2 <= len(shape) <= 5 or 0 in shape:
-            raise MismatchError(f"{weight} of shape {shape} is no kernel")
-        size = shape[2:]
-        if term.option("kernel") not in (None, "x".join(map(str, size))):
-            raise MismatchError(f"{weight} of shape {shape} should have a kernel of {term.option('kernel')}")
-        groups = self._groups(term.option("groups"), weight, shape, inputs)
-        bias = self.optional(f"{path}.{term.option('bias') or 'bias'}")
-        if bias and self.shapes[bias] != shape[:1]:
-            raise MismatchError(f"{bias} of shape {self.shapes[bias]} beside {weight} of shape {shape}")
-        factor = f"{path}.{term.option('factor')}" if term.option("factor") else None
-        if factor and self.use(factor)[:1] != shape[:1]:
-            raise MismatchError(f"{factor} of shape {self.shapes[factor]} beside {weight} of shape {shape}")
-        padding, dilation = self._geometry(term, binding, weight, size)
-        stride = self._integer(term.option("stride"), binding, 0) or (self.stride if size else 1)
-        return Part(Conv(weight, bias, factor, padding, dilation, stride, groups), shape[1] * groups if groups else inputs, shape[0])
 
-    def _geometry(self, term: Term, binding: Binding, weight: str, size: Sizes) -> tuple[Sizes | None, int | None]:
-        """Padding and dilation: `pad=any` where the family has convolutions of every kind, a number, or what keeps the size."""
-        if not size:
-            return (), 1
-        if term.option("pad") == "any":
-            return None, None
-        dilation = self._integer(term.option("dilation"), binding, 1)
-        if term.option("pad"):
-            return (self._integer(term.option("pad"), binding, 0),) * len(size), dilation
-        return _same(weight, size, dilation), dilation
-
-    def _groups(self, option: str | None, weight: str, shape: tuple[int, ...], inputs: int | None) -> int | None:
-        rule = option or self.pattern.groups
-        if len(shape) == 2:
-            groups: int | None = 1
-        elif rule == "depthwise":
-            groups = shape[0]
-        elif rule is not None:
-            groups = int(rule)
-        else:
-            groups = inputs // shape[1] if inputs else None
-        if groups is not None and (not groups or shape[0] % groups or (inputs or shape[1] * groups) != shape[1] * groups):
-            raise MismatchError(f"{weight} of shape {shape} does not fit {inputs or 'any number of'} input channels"
-                                + (" and depthwise" if rule == "depthwise" else ""))
-        if rule == "depthwise" and shape[1] != 1:
-            raise MismatchError(f"{weight} of shape {shape} is not depthwise")
-        return groups
-
-    @staticmethod
-    def _integer(text: str | None, binding: Binding, default: int) -> int:
-        if text is None:
-            return default
-        text = PLACEHOLDER.sub(lambda found: str(binding.get(found[1], "")), text)
-        if not re.fullmatch(r"-?\d{1,9}", text):
-            raise MismatchError(f"the pattern has {text!r} where a number should be")
-        return int(text)
-
-    def _bn(self, term: Term, binding: Binding, inputs: int | None) -> Part:
-        path = self.full(str(term.arguments[0]), binding)
-        stored = [(f"{path}.{mean}", f"{path}.{var}") for mean, var in STATISTICS if f"{path}.{var}" in self.shapes]
-        if not stored:
-            raise MismatchError(f"{path} has no running statistics" if path in self.owners else f"there is no {path}")
-        mean, var = stored[0]
-        weight, bias = self.optional(f"{path}.weight"), self.optional(f"{path}.bias")
-        shapes = {self.use(name) for name in (mean, var, weight, bias) if name}
-        self.optional(f"{path}.num_batches_tracked")
-        if len(shapes) != 1 or len(shape := shapes.pop()) != 1 or (inputs or shape[0]) != shape[0]:
-            raise MismatchError(f"{path} does not have one value for each of {inputs or 'its'} channels")
-        return Part(BatchNorm(mean, var, weight, bias, self.eps), shape[0], shape[0])
-
-    def _scale(self, term: Term, binding: Binding, inputs: int | None) -> Part:
-        if not term.arguments:
-            return Part(Scale(number=float(self._integer(term.option("number"), binding, 1))), inputs, inputs)
-        path = self.full(str(term.arguments[0]), binding)
-        named = term.option("weight") or term.option("bias")
-        weight = f"{path}.{term.option('weight')}" if term.option("weight") else None if named else path
-        bias = f"{path}.{term.option('bias')}" if term.option("bias") else None
-        sizes = set()
-        for name in filter(None, (weight, bias)):
-            shape = self.use(name)
-            sizes |= {size for size in shape if size != 1}
-            if len(sizes) > 1 or sum(size != 1 for size in shape) > 1:
-                raise MismatchError(f"{name} of shape {shape} is neither one number nor one for each channel")
-        channels = sizes.pop() if sizes else inputs
-        if inputs is not None and channels != inputs:
-            raise MismatchError(f"{path} scales {channels} channels where there are {inputs}")
-        return Part(Scale(weight, bias), channels, channels)
-
-    def _pad(self, term: Term, binding: Binding, inputs: int | None) -> Part:
-        argument = str(term.arguments[0])
-        if re.fullmatch(r"-?\d{1,9}", argument):
-            return Part(Pad((int(argument),) * 2), inputs, inputs)
-        return Part(Pad(_same(argument, self._size(argument, binding), 1)), inputs, inputs)
-
-    def _avgpool(self, term: Term, binding: Binding, inputs: int | None) -> Part:
-        return Part(AvgPool(self._size(str(term.arguments[0]), binding), self.stride), inputs, inputs)
-
-    def _size(self, path: str, binding: Binding) -> Sizes:
-        weight = f"{self.full(path, binding)}.weight"
-        if weight not in self.shapes:
-            raise MismatchError(f"there is no {weight}")
-        return self.shapes[weight][2:]
-
-
-def _same(name: str, size: Sizes, dilation: int) -> Sizes:
-    """Padding that keeps the size; an even kernel has no such padding that is the same on both sides."""
-    if not all(n % 2 for n in size):
-        raise MismatchError(f"{name} has an even kernel {size}, whose padding only its author knows")
-    return tuple(dilation * (n - 1) // 2 for n in size)
+def _reading(part: Part, first: int, total: int) -> Part:
+    """A part of an expression that reads its channels among others."""
+    if part.inputs is None:
+        raise MismatchError("the channels of its parts are not known")
+    return Part(Sequence((Slice(first, part.inputs, total), part.expression)), total, part.outputs)
 
 
 def _agreed(channels: list[int | None], side: str) -> int | None:

@@ -4,7 +4,8 @@
     argument   = expression | path | option "=" value
     repeat     = "?" (may be absent) | "+" (one or more) | "*" (any number)
 
-A path is relative to the block; "{i}" in it stands for a number, the same throughout the term that is repeated.
+A path is relative to the block; "{i}" in it stands for a number, the same throughout the term that is repeated, or, where `fused` has it
+too, throughout the block.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from typing import Any
 from npreparam._errors import ArgumentError, FormatError
 
 TOKEN = re.compile(r"\s*([A-Za-z0-9_.{}+-]+(?=\s*[(,)=]|$)|[(),=?*+])")
-KINDS = {"sum", "seq", "either", "conv", "conv_bn", "bn", "scale", "pad", "avgpool", "identity", "skip"}
-OPTIONS = {"weight", "bias", "factor", "pad", "dilation", "stride", "groups", "kernel", "number", "when"}
+KINDS = {"sum", "cat", "split", "last", "grid", "seq", "either", "conv", "conv_bn", "bn", "scale", "pad", "avgpool", "shuffle", "identity", "skip"}
+OPTIONS = {"weight", "bias", "factor", "shape", "pad", "dilation", "stride", "groups", "kernel", "number", "row", "size", "when"}
 MAX_NESTING = 20
 
 
@@ -164,6 +165,11 @@ def _pattern(table: dict[str, Any]) -> Pattern:
     pattern = Pattern(**table)
     if isinstance(pattern.groups, str) and pattern.groups != "depthwise":
         raise ArgumentError(f"{label}: `groups` (={pattern.groups!r}) must be a number or 'depthwise'")
-    if not any(term.arguments and term.kind in ("conv", "conv_bn", "bn", "scale") for term in pattern.term.required()):
+    anchor = next((term for term in pattern.term.required() if term.arguments and term.kind in ("conv", "conv_bn", "bn", "scale")), None)
+    if anchor is None:
         raise ArgumentError(f"{label}: `expression` must have a tensor that is neither optional nor an alternative")
+    numbers = re.findall(r"\{\w+\}", pattern.fused)
+    if numbers and numbers != re.findall(r"\{\w+\}", str(anchor.arguments[0])):
+        raise ArgumentError(f"{label}: `fused` (={pattern.fused!r}) has {numbers[0]}, so the first path (={anchor.arguments[0]!r}) must have it too, "
+                            "and no other")
     return pattern

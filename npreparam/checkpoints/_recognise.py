@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 from npreparam._errors import ArgumentError
@@ -12,12 +13,14 @@ from npreparam.checkpoints import _generic
 from npreparam.checkpoints._checkpoint import Checkpoint
 from npreparam.checkpoints._dtypes import Array
 from npreparam.checkpoints._families import families
-from npreparam.checkpoints._match import PLACEHOLDER, Matcher, MismatchError, tensor_of
+from npreparam.checkpoints._leaves import PLACEHOLDER, MismatchError, tensor_of
+from npreparam.checkpoints._match import Matcher
 from npreparam.checkpoints._pattern import Pattern
-from npreparam.checkpoints.expression import BatchNorm, Conv, Expression, Sum, leaves
+from npreparam.checkpoints.expression import BatchNorm, Conv, Expression, Sum, leaves, nodes
 from npreparam.checkpoints.expression import Sequence as Steps
 
 GENERIC = Pattern("conv_bn", "conv_bn(conv, bn, pad=any)")
+COMMON = {"layer_scale", "conv_out", "conv_first", "conv_last", "conv_bn", "conv1_bn", "conv2_bn"}  # no sign of a branch: many networks have them
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Block:
 
     def needed(self) -> tuple[str, ...]:
         """The part of `open` on which the fused weights depend: geometry only where convolutions follow each other, and never the stride."""
-        chained = any(isinstance(part, Steps) and sum(isinstance(step, Conv) for step in part.steps) > 1 for part in _parts(self.expression))
+        chained = any(isinstance(part, Steps) and sum(isinstance(step, Conv) for step in part.steps) > 1 for part in nodes(self.expression))
         return tuple(what for what in self.open if what != "stride" and (chained or what not in ("groups", "padding", "dilation")))
 
     def branches(self) -> int:
@@ -85,8 +88,8 @@ def recognise(checkpoint: Mapping[str, Array], family: str = "auto", *, patterns
     block's name. `family` restricts the search to one table; `patterns` (see `read_patterns`) come before the built-in ones. What a state
     dict cannot say is taken from the family's table, and named in the block's `open` where that is silent or families differ: give it as
     `eps`, `stride` (one, or by block name), `identity` (whether x itself is added where that leaves no tensor) and `transposed` (names of
-    transposed convolutions; () for none). What is given wins over the table, but not over what the tensors prove: a block with an identity
-    branch has stride 1.
+    transposed convolutions, * standing for anything; () for none). What is given wins over the table, but not over what the tensors prove: a
+    block with an identity branch has stride 1.
 
     Raises ArgumentError for an unknown family.
 
@@ -111,13 +114,6 @@ def recognise(checkpoint: Mapping[str, Array], family: str = "auto", *, patterns
     return search.result([*own, *built_in], checkpoint)
 
 
-def _parts(expression: Expression) -> Iterator[Expression]:
-    yield expression
-    if isinstance(expression, (Sum, Steps)):
-        for part in expression.terms if isinstance(expression, Sum) else expression.steps:
-            yield from _parts(part)
-
-
 def _by_expression(patterns: Sequence[Pattern]) -> Iterator[list[Pattern]]:
     """Patterns with the same tensors, which only the user can tell apart."""
     groups: dict[str, list[Pattern]] = {}
@@ -140,12 +136,13 @@ class _Search:
         """All blocks of one kind."""
         pattern = alternatives[0]
         anchor = next(leaf for leaf in pattern.term.required() if leaf.kind in ("conv", "conv_bn", "bn", "scale") and leaf.arguments)
-        tail = re.escape(PLACEHOLDER.sub("\0", tensor_of(anchor))).replace("\0", r"\d+").replace("running_var", "(?:running_var|_variance)")
-        regex = re.compile(rf"(?P<prefix>(?:.*\.)?){tail}")
-        prefixes = dict.fromkeys(found["prefix"] for name in self.shapes if name not in self.claimed and (found := regex.fullmatch(name)))
-        for prefix in prefixes:
+        tail = re.escape(PLACEHOLDER.sub("\0", tensor_of(anchor))).replace("\0", r"(\d+)", 1).replace("\0", r"\d+")
+        tail = tail.replace("running_var", "(?:running_var|_variance)")
+        regex, numbered = re.compile(rf"(?P<prefix>(?:.*\.)?){tail}"), PLACEHOLDER.findall(pattern.fused)
+        matches = [found for name in self.shapes if name not in self.claimed and (found := regex.fullmatch(name))]
+        for prefix, *number in dict.fromkeys((found["prefix"], *found.groups()[1:][: len(numbered)]) for found in matches):
             try:
-                self._match(alternatives, prefix)
+                self._match(alternatives, prefix, dict(zip(numbered, map(int, number), strict=True)))
             except MismatchError as error:
                 self._failed(prefix, f"{pattern.family}: {error}", [prefix + path for path in pattern.term.paths()])
 
@@ -155,16 +152,18 @@ class _Search:
         if present > self.failures.get(prefix, (0,))[0]:
             self.failures[prefix] = present, reason, names
 
-    def _match(self, alternatives: list[Pattern], prefix: str) -> None:
+    def _match(self, alternatives: list[Pattern], prefix: str, binding: dict[str, int]) -> None:
         pattern = alternatives[0]
         matcher = Matcher(pattern, prefix, self.shapes, self.owners)
-        fused = (prefix + pattern.fused).rstrip(".")
-        name = prefix.rstrip(".") or fused or pattern.family
+        fused = matcher.full(pattern.fused, binding).rstrip(".")
+        name = fused if binding else prefix.rstrip(".") or fused or pattern.family
+        if any(block.name == name for block in self.blocks):
+            name = fused
         eps = {each.eps for each in alternatives}
         matcher.eps = self.given.eps if self.given.eps is not None else pattern.eps if len(eps) == 1 else None
         matcher.stride = self.given.stride_of(name) or pattern.stride
         matcher.identity = self.given.identity
-        expression = matcher.match()
+        expression = matcher.match(binding)
         if any(tensor in self.claimed for tensor in matcher.used):
             raise MismatchError(f"its tensors belong to {next(self.claimed[t] for t in matcher.used if t in self.claimed)}")
         stale = [f"{fused}.{part}" for part in ("weight", "bias") if f"{fused}.{part}" in self.shapes and f"{fused}.{part}" not in matcher.used]
@@ -193,7 +192,7 @@ class _Search:
             shape, channels = self.shapes[f"{conv}.weight"], self.shapes.get(f"{norm}.running_var", self.shapes.get(f"{norm}._variance", ()))
             transposed = _generic.is_transposed(shape, channels[0] if len(channels) == 1 else -1)
             if self.given.transposed is not None:
-                transposed = conv in self.given.transposed
+                transposed = any(fnmatchcase(conv, name) for name in self.given.transposed)
             try:
                 self._pair(pattern, conv, assumed, transposed)
             except (MismatchError, ArgumentError) as error:  # ArgumentError: a name that is no path of the pattern language
@@ -206,7 +205,7 @@ class _Search:
         matcher = Matcher(pattern, "", shapes, self.owners)
         matcher.eps = self.given.eps if self.given.eps is not None else pattern.eps
         matcher.stride = self.given.stride_of(conv)
-        expression: Any = matcher.match()
+        expression: Any = matcher.match({})
         if any(tensor in self.claimed for tensor in matcher.used):
             return
         first, norm = expression.steps
@@ -219,7 +218,7 @@ class _Search:
     def result(self, patterns: Sequence[Pattern], checkpoint: Mapping[str, Array]) -> Recognition:
         """Sort what no block claims into the ordinary and the suspicious."""
         rest = [name for name in self.shapes if name not in self.claimed]
-        branches = {part for p in patterns for path in p.term.paths() for part in path.split(".") if "_" in part and part != "layer_scale"}
+        branches = {part for p in patterns for path in p.term.paths() for part in path.split(".") if "_" in part} - COMMON
         regex = re.compile("|".join(PLACEHOLDER.sub(r"\\d+", part) for part in sorted(branches)) or r"(?!)")
         fused = {last for p in patterns if "_" in (last := p.fused.rpartition(".")[2])}
         finished = {name: name.rpartition(".")[0].rpartition(".")[0] for name in rest if name.split(".")[-2:-1] and name.split(".")[-2] in fused}

@@ -18,9 +18,11 @@ from typing import Any
 import numpy as np
 
 from npreparam import ops
+from npreparam.checkpoints._evaluate import evaluate, flat
+from npreparam.checkpoints._read import Array, Reader, Tensors, input_channels
 from npreparam.checkpoints._recognise import Block
-from npreparam.checkpoints.expression import AvgPool, BatchNorm, Conv, Expression, Pad, Scale, Sequence, Sum, leaves
-from npreparam.checkpoints.fold import Array, Reader, Tensors, input_channels, kernel_of
+from npreparam.checkpoints.expression import AvgPool, Conv, Expression, leaves
+from npreparam.checkpoints.fold import kernel_of
 from npreparam.fuse.rounded import UNIT
 from npreparam.fuse.scalars import FLOAT64, Magnitudes
 
@@ -32,13 +34,15 @@ IMAGES, SPARE = 2, 4
 class Certificate:
     """`bound` for |x| <= X; `measured`, the largest difference on random inputs in float64, itself known to within `evaluation`.
 
-    `wrong` is the number of stored parameters that are not the block's, rounded; `measured` is None where `ops` have no such convolution.
+    `largest` is X. `wrong` is the number of stored parameters that are not the block's, rounded; `measured` is None where `ops` have no such
+    convolution.
     """
 
     bound: float
     measured: float | None
     evaluation: float
     wrong: int
+    largest: float = 1.0
 
     @property
     def held(self) -> bool:
@@ -46,16 +50,20 @@ class Certificate:
         return self.wrong == 0 and (self.measured is None or self.measured <= self.bound + self.evaluation)
 
 
-def certify(block: Block, tensors: Tensors, weight: Array, bias: Array, largest: float = 1.0, seed: int = 0) -> Certificate:
+def certify(block: Block, tensors: Tensors, weight: Array, bias: Array, largest: float = 1.0, *, seed: int = 0,
+            inputs: Array | None = None) -> Certificate:
     """The certificate of stored parameters (see above) for inputs of at most `largest` in magnitude.
 
-    Arrays of the wrong shape have all their numbers wrong, and no bound.
+    Measured on random images, or on `inputs` (N, C, H, W), whose largest magnitude then is that of the bound. Arrays of the wrong shape have
+    all their numbers wrong, and no bound.
     """
+    if inputs is not None:
+        largest = float(np.abs(inputs).max())
     reader = Reader(block.expression, tensors)
     conv, sizes = reader(FLOAT64), reader(Magnitudes(2.0 ** (-960 / (1 + sum(1 for _ in leaves(block.expression))))))
     (kernel, geometry), (size, _) = kernel_of(conv), kernel_of(sizes)
     if weight.shape != kernel.shape or bias.shape != conv.bias.shape:
-        return Certificate(float("inf"), None, 0.0, weight.size + bias.size)
+        return Certificate(float("inf"), None, 0.0, weight.size + bias.size, largest)
     relative = (2 * conv.roundings + 4) * UNIT
     ways = [(weight, kernel, size), (bias, conv.bias, sizes.bias)]
     allowed = [_half_ulp(stored) + relative * each for stored, _, each in ways]
@@ -65,8 +73,9 @@ def certify(block: Block, tensors: Tensors, weight: Array, bias: Array, largest:
     count = 2 * weight[0].size * (conv.inputs if conv.transposed else 1) + sum(_roundings(leaf, tensors) for leaf in leaves(block.expression))
     reach = (_per_output(size + np.abs(weight.astype(np.float64)), conv.groups, conv.transposed) * largest
              + sizes.bias + np.abs(bias.astype(np.float64))).max()
-    measured = _measure(block.expression, tensors, (weight, bias), geometry, (largest, seed)) if conv.rank <= 2 else None
-    return Certificate(bound, measured, float(2 * count * UNIT * reach), sum(int((~each).sum()) for each in near))
+    x = _random(weight, input_channels(block.expression, tensors), largest, seed) if inputs is None else inputs.astype(np.float64)
+    measured = _measure(block.expression, tensors, (weight, bias), geometry, x) if conv.rank <= 2 else None
+    return Certificate(bound, measured, float(2 * count * UNIT * reach), sum(int((~each).sum()) for each in near), largest)
 
 
 def _half_ulp(stored: Array) -> Array:
@@ -83,72 +92,23 @@ def _per_output(w: Array, groups: int, transposed: bool) -> Array:
 def _roundings(leaf: Expression, tensors: Tensors) -> int:
     """At most so many lie behind a number that one step of the evaluation has made."""
     if isinstance(leaf, Conv):
-        return tensors[leaf.weight].size // min(tensors[leaf.weight].shape[:2]) + 2
+        window = int(np.prod(tensors[leaf.shape].shape)) if leaf.shape else 1
+        return tensors[leaf.weight].size // min(tensors[leaf.weight].shape[:2]) * window + 2
     return int(np.prod(leaf.kernel)) + 2 if isinstance(leaf, AvgPool) else 8
 
 
-def _measure(expression: Expression, tensors: Tensors, stored: tuple[Array, Array], geometry: dict[str, Any], draw: tuple[float, int]) -> float:
-    """The largest difference on images a little larger than the kernel, so that every border is met."""
-    largest, seed = draw
-    weight, bias = (array.astype(np.float64) for array in stored)
+def _random(weight: Array, channels: int, largest: float, seed: int) -> Array:
+    """Images a little larger than the kernel, so that every border is met."""
     plane = tuple(n + SPARE for n in weight.shape[2:])
-    sides = (*(1,) * (2 - len(plane)), *plane)
-    x = np.random.default_rng(seed).uniform(-largest, largest, (IMAGES, input_channels(expression, tensors), *sides))
-    extra = {name: (*([(0, 0) if name == "padding" else 0 if name == "output_padding" else 1] * (2 - len(plane))), *value)
+    return np.random.default_rng(seed).uniform(-largest, largest, (IMAGES, channels, *(1,) * (2 - len(plane)), *plane))
+
+
+def _measure(expression: Expression, tensors: Tensors, stored: tuple[Array, Array], geometry: dict[str, Any], x: Array) -> float:
+    """The largest difference between the fused convolution and the branches."""
+    weight, bias = (array.astype(np.float64) for array in stored)
+    missing = 4 - weight.ndim
+    extra = {name: (*([(0, 0) if name == "padding" else 0 if name == "output_padding" else 1] * missing), *value)
              for name, value in geometry.items() if name != "groups"}
     operation = ops.conv_transpose2d if "output_padding" in geometry else ops.conv2d
-    fused = operation(x, _flat(weight), bias, **extra, groups=geometry["groups"])
+    fused = operation(x, flat(weight), bias, **extra, groups=geometry["groups"])
     return float(np.abs(fused - evaluate(expression, tensors, x)).max())
-
-
-def _flat(weight: Array) -> Array:
-    """A kernel over fewer than two axes as one over two."""
-    return weight.reshape(*weight.shape[:2], *(1,) * (4 - weight.ndim), *weight.shape[2:])
-
-
-def evaluate(expression: Expression, tensors: Tensors, x: Array) -> Array:
-    """An expression applied to x (N, C, H, W) in float64, branch by branch.
-
-    >>> evaluate(Sum((Scale("s"), Pad((0, 0)))), {"s": np.array([2.0])}, np.ones((1, 1, 1, 1)))
-    array([[[[3.]]]])
-    """
-    def tensor(name: str | None, default: float) -> Array:
-        return np.asarray(tensors[name] if name else [default], np.float64).reshape(-1, 1, 1)
-
-    match expression:
-        case Sum():
-            return sum(evaluate(term, tensors, x) for term in expression.terms)  # type: ignore[return-value]
-        case Sequence():
-            for step in expression.steps:
-                x = evaluate(step, tensors, x)
-        case Conv():
-            return _conv(expression, tensors, x)
-        case BatchNorm():
-            spread = np.sqrt(tensor(expression.var, 1) + expression.eps)
-            return (x - tensor(expression.mean, 0)) / spread * tensor(expression.weight, 1) + tensor(expression.bias, 0)
-        case Scale():
-            return expression.number * tensor(expression.weight, 1) * x + tensor(expression.bias, 0)
-        case Pad():
-            amount = (0,) * (2 - len(expression.amount)) + expression.amount
-            x = np.pad(x, ((0, 0), (0, 0), *((max(n, 0),) * 2 for n in amount)))
-            return x[(..., *(slice(max(-n, 0), size - max(-n, 0)) for n, size in zip(amount, x.shape[2:], strict=True)))]
-        case AvgPool():
-            return ops.avg_pool2d(x, (1,) * (2 - len(expression.kernel)) + expression.kernel, expression.stride or 1)
-    return x
-
-
-def _conv(conv: Conv, tensors: Tensors, x: Array) -> Array:
-    weight = np.asarray(tensors[conv.weight], np.float64)
-    if conv.factor:
-        factor = np.asarray(tensors[conv.factor], np.float64)
-        weight = weight * factor.reshape(*factor.shape, *(1,) * (weight.ndim - factor.ndim))
-    bias = np.asarray(tensors[conv.bias], np.float64) if conv.bias else None
-    missing = 4 - weight.ndim
-    sizes = conv.padding or (0,) * (2 - missing)
-    padding = tuple((n, n) for n in ((0,) * missing + sizes))
-    stride = max(2, conv.stride or 2) if conv.transposed else conv.stride or 1
-    dilation, groups = conv.dilation or 1, conv.groups or 1
-    strides = ((1,) * missing + (stride,) * (2 - missing))
-    if conv.transposed:
-        return ops.conv_transpose2d(x, _flat(weight), bias, strides, padding, 0, dilation, groups)
-    return ops.conv2d(x, _flat(weight), bias, strides, padding, dilation, groups)

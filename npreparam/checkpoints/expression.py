@@ -15,12 +15,14 @@ Sizes = tuple[int, ...]  # one per spatial axis; empty for a linear layer
 class Conv:
     """Convolution with the kernel `weight` (O, I/groups, ...), times `factor` per output channel where one is named, plus `bias`.
 
-    Zero padding on both sides of each axis. Transposed kernels are (I, O/groups, ...).
+    Zero padding on both sides of each axis. Transposed kernels are (I, O/groups, ...). A 1x1 `weight` times `shape`, a window (...) or one for
+    each output channel (O, ...), is a kernel of that window's size.
     """
 
     weight: str
     bias: str | None = None
     factor: str | None = None
+    shape: str | None = None
     padding: Sizes | None = ()
     dilation: int | None = 1
     stride: int | None = None
@@ -41,11 +43,12 @@ class BatchNorm:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """number * weight * x + bias; the named tensors have one value per channel, or one for all."""
+    """number * weight * x + bias; the named tensors have one value per channel, or one for all; of a matrix `weight`, one `row`."""
 
     weight: str | None = None
     bias: str | None = None
     number: float = 1.0
+    row: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +72,31 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
+class Shuffle:
+    """The channel shuffle: (groups, channels/groups) transposed."""
+
+    groups: int
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """`count` of the `of` channels, from `first` on."""
+
+    first: int
+    count: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
 class Sum:
     """Parallel branches on the same input."""
+
+    terms: tuple[Expression, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Concat:
+    """Parallel branches on the same input, their outputs stacked."""
 
     terms: tuple[Expression, ...]
 
@@ -82,20 +108,43 @@ class Sequence:
     steps: tuple[Expression, ...]
 
 
-Expression = Conv | BatchNorm | Scale | Pad | AvgPool | Identity | Sum | Sequence
+@dataclass(frozen=True, slots=True)
+class OnGrid:
+    """`term` on images of one `size`, whose pixels are channels: channel (c, h, w) of C*H*W."""
+
+    term: Expression
+    size: Sizes
+
+
+Expression = Conv | BatchNorm | Scale | Pad | AvgPool | Identity | Shuffle | Slice | Sum | Concat | Sequence | OnGrid
+
+
+def parts(expression: Expression) -> tuple[Expression, ...]:
+    """What a sum, concatenation or sequence is made of; of a leaf, nothing."""
+    match expression:
+        case Sum() | Concat():
+            return expression.terms
+        case Sequence():
+            return expression.steps
+        case OnGrid():
+            return (expression.term,)
+    return ()
+
+
+def nodes(expression: Expression) -> Iterator[Expression]:
+    """An expression and everything in it, from left to right."""
+    yield expression
+    for part in parts(expression):
+        yield from nodes(part)
 
 
 def leaves(expression: Expression) -> Iterator[Expression]:
-    """Everything in an expression that is neither a sum nor a sequence, from left to right.
+    """Everything in an expression that has no parts, from left to right.
 
     >>> [type(leaf).__name__ for leaf in leaves(Sum((Identity(), Sequence((Pad((1, 1)), Conv("a.weight"))))))]
     ['Identity', 'Pad', 'Conv']
     """
-    if isinstance(expression, (Sum, Sequence)):
-        for part in expression.terms if isinstance(expression, Sum) else expression.steps:
-            yield from leaves(part)
-    else:
-        yield expression
+    return (node for node in nodes(expression) if not parts(node))
 
 
 def tensor_names(expression: Expression) -> list[str]:

@@ -10,7 +10,8 @@ from rich.console import Console
 
 from npreparam import __version__
 from npreparam._errors import ArgumentError, FormatError
-from npreparam.cli.fuse import Answers, reported, run_fuse, run_verify
+from npreparam.cli.fuse import reported, run_fuse, run_verify
+from npreparam.cli.options import Answers, Reports, grouped
 from npreparam.cli.output import prepare_folder
 from npreparam.cli.tour import Tour, load
 
@@ -19,13 +20,7 @@ app = typer.Typer(help="Structural and generative re-parameterization, from scra
 
 
 Source = Annotated[Path, typer.Argument(metavar="IN", help="Checkpoint: safetensors, PyTorch, npz, ONNX.")]
-Family = Annotated[str, typer.Option(help="auto, a family's name, or a TOML file of your own patterns.")]
-Eps = Annotated[float | None, typer.Option(min=0, help="The batch norms' eps, where the family does not tell it.")]
-Stride = Annotated[int | None, typer.Option(min=1, help="The blocks' stride.")]
-Skip = Annotated[bool | None, typer.Option("--identity/--no-identity", help="Whether x itself is added where that leaves no tensor.")]
-Transposed = Annotated[list[str] | None, typer.Option(help='A transposed convolution, once for each; "" for none.')]
-Largest = Annotated[float, typer.Option(min=0, help="The bounds are for inputs of at most this magnitude.")]
-Report = Annotated[Path | None, typer.Option(help="Also write the table and the files' hashes as JSON.")]
+Largest = Annotated[bool, typer.Option("--largest", help="Fuse also blocks that become larger by it.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -59,30 +54,46 @@ def tour(
 
 
 @app.command()
+@grouped
 def fuse(
     source: Source,
     out: Annotated[Path, typer.Argument(help="File to write, .safetensors or .npz.")],
-    family: Family = "auto",
+    answers: Answers,
+    reports: Reports,
     dtype: Annotated[str | None, typer.Option(help="float16, bfloat16, float32 or float64.", show_default="the block's own")] = None,
-    eps: Eps = None, stride: Stride = None, identity: Skip = None, transposed: Transposed = None, largest: Largest = 1.0, report: Report = None,
+    largest: Largest = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write no weights.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Write although some blocks cannot be fused, with their tensors as they are.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write although some blocks cannot be fused, with their tensors as they are, and end "
+                                                        "with status 0. Blocks beyond their bounds are never written.")] = False,
 ) -> None:
-    """Fuse every block of a checkpoint into one convolution, with a bound on the difference for each; exit status 0 only if all hold."""
-    answers = Answers(family, eps, stride, identity, None if transposed is None else tuple(filter(None, transposed)))
-    options = {"dtype": dtype, "largest": largest, "report": report, "dry_run": dry_run, "force": force}
-    if not reported("fuse", lambda: run_fuse(source, out, answers, options, Console())):
+    r"""Fuse every block of a checkpoint into one convolution, with a bound on the difference for each; exit status 0 only if all hold.
+
+    A block is fused only if one convolution has no more weights than its parts have together; else its convolutions stay, with the batch norms
+    behind them folded, unless --largest is given.
+
+    A pattern file for --family has tables like this one, paths being relative to the block, "?" marking what may be absent:
+
+        [\[pattern]]
+        family = "mine"
+        expression = "sum(conv_bn(big, big_bn), bn(skip)?, identity())"
+        fused = "merged"
+        eps = 1e-4
+        stride = 1
+    """
+    choices = {"dtype": dtype, "largest": largest, "dry_run": dry_run, "force": force}
+    if not reported("fuse", lambda: run_fuse(source, out, answers, reports, choices, Console())):
         raise typer.Exit(1)
 
 
 @app.command()
+@grouped
 def verify(
     source: Source,
     fused: Annotated[Path, typer.Argument(metavar="FUSED", help="What `fuse` wrote.")],
-    family: Family = "auto", eps: Eps = None, stride: Stride = None, identity: Skip = None, transposed: Transposed = None,
-    largest: Largest = 1.0, report: Report = None,
+    answers: Answers,
+    reports: Reports,
+    force: Annotated[bool, typer.Option("--force", help="Accept blocks that cannot be fused, if their tensors are as they were.")] = False,
 ) -> None:
     """Check from the two files that one is the other with its blocks fused; give the same answers as to `fuse`."""
-    answers = Answers(family, eps, stride, identity, None if transposed is None else tuple(filter(None, transposed)))
-    if not reported("verify", lambda: run_verify(source, fused, answers, {"largest": largest, "report": report}, Console())):
+    if not reported("verify", lambda: run_verify(source, fused, answers, reports, force, Console())):
         raise typer.Exit(1)

@@ -4,85 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
-from rich.table import Table
+from rich.table import Column, Table
 
+from npreparam import checkpoints
 from npreparam._errors import ArgumentError, FormatError, FusionError
-from npreparam.checkpoints import Block, Recognition, load, read_patterns, recognise, save
-from npreparam.checkpoints.certificate import Certificate, certify
-from npreparam.checkpoints.fold import fold
-from npreparam.cli.output import write_json
+from npreparam.checkpoints import Block, Certificate, Fused, Measure, Row, load, save
+from npreparam.cli.options import Answers, Reports
+from npreparam.cli.output import write, write_json
+from npreparam.cli.page import page
 
 MANY = 8  # blocks from which on a progress bar is worth its line
 DTYPES = ("float16", "bfloat16", "float32", "float64")
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What a user says of a checkpoint that its tensors do not."""
-
-    family: str = "auto"
-    eps: float | None = None
-    stride: int | None = None
-    identity: bool | None = None
-    transposed: tuple[str, ...] | None = None
-
-    def recognise(self, tensors: Any) -> Recognition:
-        """The blocks; `family` may be the path of a TOML file."""
-        patterns = read_patterns(self.family) if self.family.endswith(".toml") else ()
-        found = recognise(tensors, "auto" if patterns else self.family, patterns=patterns, eps=self.eps, stride=self.stride,
-                          identity=self.identity, transposed=self.transposed)
-        if not found.blocks:
-            raise ArgumentError(f"no block of family {self.family} is in the checkpoint"
-                                + "".join(f"; {name}: {why}" for name, why in list(found.left_over.items())[:1]))
-        return found
-
-
-@dataclass
-class Outcome:
-    """The rows of the table, and one line for each thing that went wrong."""
-
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
-
-    def add(self, block: Block, tensors: Any, arrays: tuple[Any, Any], certificate: Certificate, rounding: str = "") -> None:
-        """A block and its certificate."""
-        weight, bias = arrays
-        before = sum(tensors[name].size for name in block.tensors if name not in block.stale)
-        self.rows.append({"block": block.name, "family": block.family, "branches": block.branches(), "weight": list(weight.shape),
-                          "parameters before": before, "parameters after": weight.size + bias.size, "dtype": str(weight.dtype),
-                          "rounding": rounding, "bound": certificate.bound, "measured": certificate.measured,
-                          "evaluation bound": certificate.evaluation, "held": certificate.held})
-        if not certificate.held:
-            self.faults.append(f"{block.name}: {certificate.wrong} of {weight.size + bias.size} stored numbers are not the block's, rounded; "
-                               f"measured {_number(certificate.measured)}, bound {certificate.bound:.3g}")
-
-    def table(self) -> Table:
-        """What was fused."""
-        table = Table("block", "family", "branches", "weight", "parameters", "bound", "measured", "held")
-        for row in self.rows:
-            table.add_row(row["block"], row["family"], str(row["branches"]), "x".join(map(str, row["weight"])),
-                          f"{row['parameters before']:,} -> {row['parameters after']:,}", f"{row['bound']:.2e}", _number(row["measured"]),
-                          "yes" if row["held"] else "NO")
-        return table
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2e}"
-
-
-def sha256(path: Path) -> str:
-    """The hash of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+Verdict = tuple[list[str], list[str]]  # lines: what is wrong, what is only to be told
+WRITTEN = (".safetensors", ".npz")
 
 
 def dtype_of(name: str | None) -> np.dtype[Any] | None:
@@ -97,105 +41,149 @@ def dtype_of(name: str | None) -> np.dtype[Any] | None:
     return np.dtype(name)
 
 
+def real_inputs(path: Path | None, blocks: tuple[Block, ...]) -> np.ndarray | Mapping[str, np.ndarray] | None:
+    """The arrays of --inputs: one, or one for each block it names."""
+    if path is None:
+        return None
+    if path.suffix.lower() == ".npz":
+        arrays = dict(load(path))
+        unknown = sorted(set(arrays) - {block.name for block in blocks})
+        if unknown:
+            raise ArgumentError(f"--inputs (={path}) has an array {unknown[0]}, but no block is called so; `--dry-run` lists their names")
+    else:
+        try:
+            arrays = {path.name: np.load(path, allow_pickle=False)}
+        except (ValueError, EOFError, OSError) as error:
+            raise FormatError(f"--inputs (={path}) cannot be read as .npy: {error}") from None
+    for name, x in arrays.items():
+        if not (isinstance(x, np.ndarray) and x.dtype.kind == "f" and x.ndim == 4 and x.size and np.isfinite(x).all()):
+            raise ArgumentError(f"--inputs: {name} must be a finite float array (N, C, H, W)"
+                                + (f", not {x.dtype} {x.shape}" if isinstance(x, np.ndarray) else ""))
+    return arrays if path.suffix.lower() == ".npz" else arrays[path.name]
+
+
+def prepare(outputs: Mapping[str, Path | None], sources: tuple[Path, ...], overwrite: bool) -> None:
+    """Refuse outputs that are inputs or each other, exist, or cannot be written, before any work is done."""
+    paths = {name: path for name, path in outputs.items() if path is not None}
+    for name, path in paths.items():
+        same = next((source for source in sources if path.exists() and source.exists() and path.samefile(source)), None)
+        if same is not None:
+            raise ArgumentError(f"{name} (={path}) is the input {same}; name another file")
+        if path.exists() and (path.is_dir() or not overwrite):
+            raise ArgumentError(f"{name} (={path}) {'is a folder; name a file' if path.is_dir() else 'exists; name another file, or --overwrite'}")
+        if not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
+            raise ArgumentError(f"{name} (={path}) cannot be written: the folder {path.parent} "
+                                f"{'may not be written to' if path.parent.is_dir() else 'does not exist'}")
+    if len({path.resolve() for path in paths.values()}) < len(paths):
+        raise ArgumentError(f"{' and '.join(paths)} must be different files")
+
+
 @contextmanager
-def each(blocks: tuple[Block, ...], console: Console) -> Iterator[Callable[[], None]]:
+def progress(blocks: tuple[Block, ...], console: Console) -> Iterator[Callable[[], None]]:
     """A step to call after each block, shown as a progress bar where there are many."""
     with Progress(console=console, transient=True, disable=len(blocks) < MANY) as bar:
         task = bar.add_task("blocks", total=len(blocks))
         yield lambda: bar.advance(task)
 
 
-def fused(tensors: Any, found: Recognition, dtype: Any, largest: float, console: Console) -> tuple[dict[str, Any], Outcome]:
-    """The output's tensors in the input's order, the fused ones where their block began."""
-    outcome, made = Outcome(), {}
-    with each(found.blocks, console) as step:
-        for block in found.blocks:
-            try:
-                folded = fold(block, tensors, dtype)
-                made[block.name] = _stored(block, (folded.weight, folded.bias))
-                outcome.add(block, tensors, (folded.weight, folded.bias),
-                            certify(block, tensors, folded.weight, folded.bias, largest), folded.rounding)
-            except (FusionError, ArgumentError) as error:
-                outcome.faults.append(f"{block.name} ({block.family}) is not fused: {error}")
-            step()
-    outcome.faults += [f"{name} is left over: {why}" for name, why in found.left_over.items()]
-    owner = {name: block.name for block in found.blocks for name in block.tensors}
-    result: dict[str, Any] = {}
-    for name, array in tensors.items():
-        new = made.get(owner.get(name, ""))
-        for key, value in ({name: array} if new is None else new).items():
-            if key in result and result[key] is not value:
-                raise ArgumentError(f"two tensors of the output would be called {key}; describe the family with another `fused`")
-            result[key] = value
-    return result, outcome
-
-
-def _stored(block: Block, arrays: tuple[Any, Any]) -> dict[str, Any]:
-    return {f"{block.fused}.{part}".lstrip("."): array for part, array in zip(("weight", "bias"), arrays, strict=True)}
-
-
-def run_fuse(source: Path, out: Path, answers: Answers, options: dict[str, Any], console: Console) -> list[str]:
-    """Fuse a file; the faults, for which nothing is written unless `force` keeps those blocks as they are."""
-    dtype, report = dtype_of(options["dtype"]), options["report"]
-    if out.suffix.lower() not in (".safetensors", ".npz"):
-        raise ArgumentError(f"OUT (={out}) must end in .safetensors or .npz, the formats that are written")
-    if out.exists() and out.samefile(source):
-        raise ArgumentError(f"OUT (={out}) is IN; name another file")
+def run_fuse(source: Path, out: Path, answers: Answers, reports: Reports, choices: Mapping[str, Any], console: Console) -> Verdict:
+    """Fuse a file; what is wrong, for which nothing is written, and what is only to be told."""
+    dtype, dry = dtype_of(choices["dtype"]), choices["dry_run"]
+    if out.suffix.lower() not in WRITTEN:
+        raise ArgumentError(f"OUT (={out}) must end in {' or '.join(WRITTEN)}, the formats that are written")
+    prepare({"OUT": None if dry else out, "--report": reports.report, "--html": reports.html}, (source,), reports.overwrite)
     tensors = load(source)
-    result, outcome = fused(tensors, answers.recognise(tensors), dtype, options["largest"], console)
-    console.print(outcome.table())
-    record = {"command": "fuse", "input": {"file": source.name, "sha256": sha256(source)}, "largest input": options["largest"],
-              "blocks": outcome.rows, "faults": outcome.faults}
-    broken = [row["block"] for row in outcome.rows if not row["held"]]
-    if not options["dry_run"] and not broken and (options["force"] or not outcome.faults):
-        save(out, result, {"npreparam": json.dumps({"input sha256": record["input"]["sha256"]})})
-        record["output"] = {"file": out.name, "sha256": sha256(out)}
-        console.print(f"{out.name}: {len(tensors)} tensors -> {len(result)}, sha256 {record['output']['sha256']}", soft_wrap=True, markup=False)
-        if report:
-            write_json(report, record)
-    elif options["dry_run"] and report and not outcome.faults:
-        write_json(report, record)
-    return outcome.faults
+    found = answers.recognise(tensors)
+    measure = Measure(reports.max_input, real_inputs(reports.inputs, found.blocks))
+    with progress(found.blocks, console) as step:
+        result = checkpoints.fuse(tensors, found, dtype, insist=choices["largest"], measure=measure, step=step)
+    console.print(table(result.rows))
+    faults, notes = _verdict(result, choices["force"], reports)
+    record = _record("fuse", source, reports, result)
+    if not dry and not faults:
+        save(out, result.tensors, {"npreparam": json.dumps({"input sha256": record["input"]["sha256"]})})
+        record["output"] = _file(out)
+        console.print(f"{out.name}: {len(tensors)} tensors -> {len(result.tensors)}, sha256 {record['output']['sha256']}", soft_wrap=True,
+                      markup=False)
+    if not faults:
+        _write(record, reports)
+    return faults, notes
 
 
-def run_verify(source: Path, other: Path, answers: Answers, options: dict[str, Any], console: Console) -> list[str]:
+def run_verify(source: Path, other: Path, answers: Answers, reports: Reports, force: bool, console: Console) -> Verdict:
     """Check that a file is what fusing another gives: every stored number, and all tensors that pass through bit for bit."""
+    prepare({"--report": reports.report, "--html": reports.html}, (source, other), reports.overwrite)
     tensors, stored = load(source), load(other)
-    found, outcome = answers.recognise(tensors), Outcome()
-    expected = set(found.passed_through)
-    with each(found.blocks, console) as step:
-        for block in found.blocks:
-            names = [f"{block.fused}.{part}".lstrip(".") for part in ("weight", "bias")]
-            expected |= set(names)
-            if block.refusal or block.needed():
-                outcome.faults.append(f"{block.name} ({block.family}) cannot be checked: {block.refusal or 'give ' + ', '.join(block.needed())}")
-            elif missing := [name for name in names if name not in stored]:
-                outcome.faults.append(f"{block.name}: there is no {missing[0]} in {other.name}")
-            else:
-                arrays = stored[names[0]], stored[names[1]]
-                outcome.add(block, tensors, arrays, certify(block, tensors, *arrays, options["largest"]))
-            step()
-    outcome.faults += [f"{name} is left over: {why}" for name, why in found.left_over.items()]
-    outcome.faults += [f"{name} does not pass through bit for bit" for name in found.passed_through if not _same(tensors[name], stored.get(name))]
-    outcome.faults += [f"{name} is in {other.name} alone" for name in stored if name not in expected]
-    console.print(outcome.table())
-    if options["report"]:
-        files = {key: {"file": path.name, "sha256": sha256(path)} for key, path in (("input", source), ("output", other))}
-        write_json(options["report"], {"command": "verify", **files, "blocks": outcome.rows, "faults": outcome.faults})
-    return outcome.faults
+    found = answers.recognise(tensors)
+    measure = Measure(reports.max_input, real_inputs(reports.inputs, found.blocks))
+    with progress(found.blocks, console) as step:
+        result = checkpoints.verify(tensors, stored, found, measure=measure, step=step)
+    console.print(table(result.rows))
+    faults, notes = _verdict(result, force, reports)
+    _write(_record("verify", source, reports, result) | {"output": _file(other)}, reports)
+    return faults, notes
 
 
-def _same(a: Any, b: Any) -> bool:
-    return b is not None and a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+def _verdict(result: Fused, force: bool, reports: Reports) -> Verdict:
+    """(faults, notes): with `force`, blocks that cannot be fused are only told."""
+    names: dict[str, list[str]] = {}
+    for name, why in result.kept.items():
+        names.setdefault(why, []).append(name)
+    notes = [f"{some[0]}{f' and {len(some) - 1} more stay' if some[1:] else ' stays'} as it was: {why} (--largest)" for why, some in names.items()]
+    if reports.inputs is not None:
+        measured = sum(row.on_inputs is not None for row in result.rows)
+        notes.append(f"{measured} of {len(result.rows)} blocks were measured on {reports.inputs.name}, those whose input channels it fits")
+    return (result.faults, notes + result.refused) if force else (result.faults + result.refused, notes)
 
 
-def reported(command: str, run: Callable[[], list[str]]) -> bool:
+def _record(command: str, source: Path, reports: Reports, result: Fused) -> dict[str, Any]:
+    """The certificate."""
+    record = {"command": command, "input": _file(source), "largest input": reports.max_input, "blocks": [_row(row) for row in result.rows],
+              "kept": [f"{name}: {why}" for name, why in result.kept.items()], "refused": result.refused, "faults": result.faults}
+    return record | ({"inputs": _file(reports.inputs)} if reports.inputs else {})
+
+
+def _row(row: Row) -> dict[str, Any]:
+    return {"block": row.block.name, "family": row.block.family, "branches": row.block.branches(), "weight": list(row.weight.shape),
+            "parameters before": row.before, "parameters after": row.after, "dtype": str(row.weight.dtype), "rounding": row.rounding,
+            **_numbers(row.certificate), "on inputs": None if row.on_inputs is None else _numbers(row.on_inputs), "held": row.held}
+
+
+def _numbers(found: Certificate) -> dict[str, Any]:
+    return {"largest input": found.largest, "bound": found.bound, "measured": found.measured, "evaluation bound": found.evaluation}
+
+
+def _file(path: Path) -> dict[str, str]:
+    with path.open("rb") as file:
+        return {"file": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _write(record: dict[str, Any], reports: Reports) -> None:
+    if reports.report:
+        write_json(reports.report, record)
+    if reports.html:
+        write(reports.html, page(record).encode())
+
+
+def table(rows: list[Row]) -> Table:
+    """What was fused."""
+    made = Table(Column("block", overflow="fold"), "family", "branches", "weight", "parameters",
+                 *(Column(name, no_wrap=True) for name in ("bound", "measured", "held")))
+    for row in rows:
+        made.add_row(escape(row.block.name), escape(row.block.family), str(row.block.branches()), "x".join(map(str, row.weight.shape)),
+                     f"{row.before:,} -> {row.after:,}", f"{row.certificate.bound:.2e}",
+                     "-" if row.certificate.measured is None else f"{row.certificate.measured:.2e}", "yes" if row.held else "NO")
+    return made
+
+
+def reported(command: str, run: Callable[[], Verdict]) -> bool:
     """Run a command; whether nothing was wrong. Every fault and every refusal is one line."""
     console = Console(stderr=True)
     try:
-        faults = run()
+        faults, notes = run()
     except (FormatError, FusionError, ArgumentError, ImportError, OSError, TypeError) as error:
-        faults = [str(error)]
-    for fault in faults:
-        console.print(f"npreparam {command}: {fault}", style="red", markup=False, soft_wrap=True)
+        faults, notes = [str(error)], []
+    for style, lines in (("yellow", notes), ("red", faults)):
+        for line in lines:
+            console.print(f"npreparam {command}: {line}", style=style, markup=False, soft_wrap=True, highlight=False)
     return not faults

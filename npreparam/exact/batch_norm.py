@@ -152,8 +152,9 @@ def updated(mean: tuple[Array, list[Number]], var: tuple[Array, list[Number]], m
     if not 0 <= weight <= 1:
         raise ArgumentError(f"`momentum` (={momentum!r}), the weight of the new statistic, must be a number in [0, 1]")
     form, unbiased = FORMATS[dtype.name], Fraction(n, max(1, n - 1))
-    blended = [[_round_blend(a, 1 - weight, b, weight * factor, form) for a, b in zip(old, new, strict=True)]
-               for (old, new), factor in ((mean, Fraction(1)), (var, unbiased))]
+    kept = 1 - weight
+    blended = [[_round_blend(a, kept, b, taken, form) for a, b in zip(old, new, strict=True)]
+               for (old, new), taken in ((mean, weight), (var, weight * unbiased))]
     new_mean, new_var = (np.array(bits, form.bits).view(dtype) for bits in blended)
     return new_mean, new_var
 

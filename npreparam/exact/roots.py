@@ -26,8 +26,11 @@ Number = Fraction | Special
 
 def rational_sqrt(v: Fraction) -> Fraction | None:
     """The square root of a rational where it is rational."""
-    top, bottom = math.isqrt(v.numerator), math.isqrt(v.denominator)  # of coprime numbers: both must be squares
-    return Fraction(top, bottom) if (top * top, bottom * bottom) == v.as_integer_ratio() else None
+    top = math.isqrt(v.numerator)  # of coprime numbers: both must be squares
+    if top * top != v.numerator:
+        return None
+    bottom = math.isqrt(v.denominator)
+    return Fraction(top, bottom) if bottom * bottom == v.denominator else None
 
 
 def sqrt_between(v: Fraction, bits: int) -> tuple[Fraction, Fraction]:

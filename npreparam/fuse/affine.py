@@ -38,6 +38,10 @@ class AffineConv:
 
     `taps` are the offsets, one integer for each axis; `blocks` (taps, O, I/groups) their matrices, block-diagonal in `groups` as OIHW weights
     are; `bias` (O,); `outside` (I,). `roundings` is how many roundings at most lie behind a number that float64 arithmetic has made.
+
+    >>> conv = AffineConv(((-1,), (0,)), np.array([[[2.0]], [[3.0]]]), np.zeros(1), (1,), (0,), np.zeros(1))
+    >>> conv.rank, conv.outputs
+    (1, 1)
     """
 
     taps: tuple[Offset, ...]
@@ -171,7 +175,11 @@ def from_conv_transpose(w: Array, b: Array | None = None, stride: Any = 1, paddi
 
 
 def pointwise(scale: Array, shift: Array | None = None, roundings: int = 0) -> AffineConv:
-    """scale*x + shift for each channel: batch norm in evaluation mode, layer scale, and with a scale of ones a shift."""
+    """scale*x + shift for each channel: batch norm in evaluation mode, layer scale, and with a scale of ones a shift.
+
+    >>> pointwise(np.array([2.0]), np.array([1.0])).bias
+    array([1.])
+    """
     scale = as_scalars(scale)
     channels = len(scale)
     shift = zeros(channels, scale) if shift is None else as_scalars(shift)
@@ -179,35 +187,62 @@ def pointwise(scale: Array, shift: Array | None = None, roundings: int = 0) -> A
 
 
 def identity(channels: int) -> AffineConv:
-    """x itself."""
+    """x itself.
+
+    >>> identity(2).taps, identity(2).groups
+    (((),), 2)
+    """
     return pointwise(np.ones(as_int(channels, "channels", 1)))
 
 
 def linear(w: Array, b: Array | None = None) -> AffineConv:
-    """w @ x + b at every place; w is (O, I)."""
+    """w @ x + b at every place; w is (O, I).
+
+    >>> linear(np.array([[1.0, 2.0]]), np.array([3.0])).bias
+    array([3.])
+    """
     return from_conv(w, b)
 
 
 def pad(channels: int, padding: Any, rank: int = 2) -> AffineConv:
-    """Zeros around the input, (before, after) on each axis; with `padded_with`, a constant."""
+    """Zeros around the input, (before, after) on each axis; with `padded_with`, a constant.
+
+    >>> padded = pad(1, 1)
+    >>> padded.output_size((3, 3))
+    (5, 5)
+    """
     return from_conv(np.ones((as_int(channels, "channels", 1), 1, *(1,) * rank)), None, 1, padding, 1, channels)
 
 
 def filters(kernel: Array, channels: int, stride: Any = 1, padding: Any = 0) -> AffineConv:
-    """One kernel for every channel by itself: Sobel, Laplace, box."""
+    """One kernel for every channel by itself: Sobel, Laplace, box.
+
+    >>> sobel = filters(np.array([[1.0, 0, -1], [2, 0, -2], [1, 0, -1]]), channels=3)
+    >>> len(sobel.taps), sobel.groups
+    (9, 3)
+    """
     kernel = as_scalars(kernel)
     return from_conv(np.broadcast_to(kernel, (channels, 1, *kernel.shape)), None, stride, padding, 1, channels)
 
 
 def average_pool(channels: int, kernel: Sequence[int], stride: Any = None, padding: Any = 0, exact: bool = False) -> AffineConv:
-    """Average pooling that counts its padding: a box of 1/size, as a Fraction where `exact`."""
+    """Average pooling that counts its padding: a box of 1/size, as a Fraction where `exact`.
+
+    >>> average_pool(1, (2, 2), exact=True).blocks.ravel().tolist()
+    [Fraction(1, 4), Fraction(1, 4), Fraction(1, 4), Fraction(1, 4)]
+    """
     size = int(np.prod(kernel))
     box = np.full(kernel, Fraction(1, size) if exact else 1 / size)
     return replace(filters(box, channels, tuple(kernel) if stride is None else stride, padding), roundings=0 if exact else 1)
 
 
 def select(channels: int, chosen: Sequence[int]) -> AffineConv:
-    """Some of the channels, in any order: slices, splits and permutations."""
+    """Some of the channels, in any order: slices, splits and permutations.
+
+    >>> chosen = select(3, [2, 0])
+    >>> chosen.inputs, chosen.outputs
+    (3, 2)
+    """
     chosen = [as_int(c, "chosen", 0) for c in chosen]
     if max(chosen, default=channels) >= channels:
         raise ArgumentError(f"`chosen` (={chosen!r}) must name at least one of the {channels} channels, and none beyond")
@@ -215,7 +250,12 @@ def select(channels: int, chosen: Sequence[int]) -> AffineConv:
 
 
 def shuffle(channels: int, groups: int) -> AffineConv:
-    """ShuffleNet's channel shuffle: (groups, channels/groups) transposed."""
+    """ShuffleNet's channel shuffle: (groups, channels/groups) transposed.
+
+    >>> from npreparam.fuse import regroup
+    >>> (regroup(shuffle(4, 2), 1).blocks[0] @ np.arange(4)).tolist()
+    [0.0, 2.0, 1.0, 3.0]
+    """
     if as_int(channels, "channels", 1) % as_int(groups, "groups", 1):
         raise ShapeError(f"`channels` (={channels}) must be divisible by `groups` (={groups})")
     return select(channels, np.arange(channels).reshape(groups, -1).T.ravel().tolist())

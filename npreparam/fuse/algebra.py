@@ -15,12 +15,18 @@ from npreparam._shapes import as_int
 from npreparam.exact.rounding import as_fractions
 from npreparam.fuse.affine import AffineConv, Array, Offset, apply_to, pointwise, zeros
 from npreparam.fuse.border import check_border, reads_beyond
+from npreparam.fuse.scalars import matmul
 
 
 def regroup(conv: AffineConv, groups: int) -> AffineConv:
     """The same map as block-diagonal in another number of groups: 1 is dense, the number of channels is depthwise.
 
     Raises ShapeError (groups that do not divide the channels), FusionError (a block off the diagonal is not zero).
+
+    >>> from npreparam.fuse.affine import pointwise
+    >>> regroup(pointwise(np.array([2.0, 3.0])), 1).blocks[0]
+    array([[2., 0.],
+           [0., 3.]])
     """
     groups = as_int(groups, "groups", 1)
     for name, channels in (("out_channels", conv.outputs), ("in_channels", conv.inputs)):
@@ -118,6 +124,11 @@ def compose(second: AffineConv, first: AffineConv, border: str = "exact") -> Aff
     With `border` "interior" the outputs for which `second` reads beyond the border of its input may be wrong, and no others.
 
     Raises FusionError where the border is not exact (see `border`), ShapeError for other channels.
+
+    >>> from npreparam.fuse.affine import from_conv
+    >>> both = compose(from_conv(np.array([[[1.0, 1.0]]])), from_conv(np.array([[[1.0, -1.0]]])))
+    >>> both.taps, both.blocks.ravel()
+    (((0,), (1,), (2,)), array([ 1.,  0., -1.]))
     """
     if border not in ("exact", "interior"):
         raise ArgumentError(f"`border` (={border!r}) must be 'exact' or 'interior'")
@@ -167,7 +178,7 @@ def _products(second: AffineConv, first: AffineConv, place: Callable[[Offset, Of
     else:
         groups = math.gcd(second.groups, first.groups)
         left, right = (_coarser(conv, groups).blocks.reshape(len(conv.taps), groups, conv.outputs // groups, -1) for conv in (second, first))
-    multiply = np.multiply if second.is_depthwise or first.is_depthwise else np.matmul
+    multiply = np.multiply if second.is_depthwise or first.is_depthwise else matmul
     sums: dict[Offset, Array] = {}
     for tap2, block2 in zip(second.taps, left, strict=True):
         for tap1, block1 in zip(first.taps, right, strict=True):
@@ -186,17 +197,35 @@ def _roundings(second: AffineConv, first: AffineConv) -> int:
 
 
 def scale_after(conv: AffineConv, scale: Array, shift: Array | None = None) -> AffineConv:
-    """scale*conv(x) + shift for each output channel: batch norm, alpha, negation or layer scale behind a map."""
+    """scale*conv(x) + shift for each output channel: batch norm, alpha, negation or layer scale behind a map.
+
+    >>> from npreparam.fuse.affine import from_conv
+    >>> after = scale_after(from_conv(np.ones((1, 1, 2)), np.ones(1)), np.array([3.0]), np.array([0.5]))
+    >>> after.blocks.ravel(), after.bias
+    (array([3., 3.]), array([3.5]))
+    """
     return compose(pointwise(np.broadcast_to(scale, conv.outputs), shift), conv)
 
 
 def scale_before(conv: AffineConv, scale: Array, shift: Array | None = None, border: str = "exact") -> AffineConv:
-    """conv(scale*x + shift): batch norm before a convolution, exact with a shift only where the border allows it."""
+    """conv(scale*x + shift): batch norm before a convolution, exact with a shift only where the border allows it.
+
+    >>> from npreparam.fuse.affine import from_conv
+    >>> before = scale_before(from_conv(np.ones((1, 1, 2))), np.array([3.0]), np.array([0.5]))
+    >>> before.blocks.ravel(), before.bias
+    (array([3., 3.]), array([1.]))
+    """
     return compose(conv, pointwise(np.broadcast_to(scale, conv.inputs), shift), border)
 
 
 def concat_outputs(*convs: AffineConv) -> AffineConv:
-    """Branches of one input with their outputs stacked: rows of blocks under each other."""
+    """Branches of one input with their outputs stacked: rows of blocks under each other.
+
+    >>> from npreparam.fuse.affine import linear
+    >>> concat_outputs(linear(np.eye(1)), linear(2 * np.eye(1))).blocks[0]
+    array([[1.],
+           [2.]])
+    """
     if not convs:
         raise ArgumentError("`convs` (=()) must hold at least one map")
     convs = _alike(convs, same_outputs=False)
@@ -205,7 +234,12 @@ def concat_outputs(*convs: AffineConv) -> AffineConv:
 
 
 def concat_inputs(*convs: AffineConv) -> AffineConv:
-    """The sum of maps, each of its own part of the input's channels: blocks beside each other."""
+    """The sum of maps, each of its own part of the input's channels: blocks beside each other.
+
+    >>> from npreparam.fuse.affine import linear
+    >>> concat_inputs(linear(np.eye(1)), linear(2 * np.eye(1))).blocks[0]
+    array([[1., 2.]])
+    """
     if not convs:
         raise ArgumentError("`convs` (=()) must hold at least one map")
     convs = _alike(convs, same_inputs=False)

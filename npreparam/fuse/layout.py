@@ -68,6 +68,13 @@ def to_conv_transpose2d(conv: AffineConv) -> tuple[Array, Array, Offset, Sides, 
     """(w, b, stride, padding, output_padding, dilation 1, groups) of a transposed map, as `ops.conv_transpose2d` takes them.
 
     Raises FusionError for a map that is not transposed, or that no such layer holds.
+
+    >>> import numpy as np
+    >>> import numpy as np
+    >>> from npreparam.fuse.affine import from_conv_transpose
+    >>> w, b, stride, *rest = to_conv_transpose2d(from_conv_transpose(np.ones((1, 2, 2, 2)), stride=2))
+    >>> w.shape, stride
+    ((1, 2, 2, 2), (2, 2))
     """
     if not conv.transposed:
         raise FusionError("it is no transposed convolution", "use `to_conv2d`")

@@ -20,7 +20,11 @@ HELD_OUT = 5  # one image of this many is held out of the bundled digits
 
 
 class Digits(NamedTuple):
-    """Images NCHW in [0, 1], float32, and labels, for training and held out."""
+    """Images NCHW in [0, 1], float32, and labels, for training and held out.
+
+    >>> Digits._fields
+    ('train_images', 'train_labels', 'test_images', 'test_labels', 'name')
+    """
 
     train_images: Array
     train_labels: Array
@@ -33,6 +37,10 @@ def load_sklearn_digits() -> Digits:
     """The 1797 handwritten 8x8 digits that scikit-learn bundles; every fifth is held out.
 
     Source: Alpaydin and Kaynak, Optical recognition of handwritten digits, UCI Machine Learning Repository, 1998 (its test part).
+
+    >>> digits = load_sklearn_digits()
+    >>> digits.train_images.shape, digits.test_images.shape
+    ((1437, 1, 8, 8), (360, 1, 8, 8))
     """
     try:
         from sklearn.datasets import load_digits
@@ -79,6 +87,12 @@ def read_idx(path: str | Path) -> Array:
     """The array of one IDX file of unsigned bytes, gzipped or not.
 
     Raises FormatError that names the file, what was found and what was expected.
+
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile() as file:
+    ...     _ = file.write(bytes([0, 0, 8, 1, 0, 0, 0, 2, 7, 9])), file.flush()
+    ...     print(read_idx(file.name))
+    [7 9]
     """
     path = Path(path)
     try:

@@ -19,6 +19,9 @@ class RepVGG(Module):
     The first block of every stage but the first halves the image. `widths[i]` are the channels of stage i, `depths[i]` its blocks.
 
     Source: Ding et al., arXiv 2101.03697, table 2, scaled down.
+
+    >>> RepVGG(3, classes=5, rng=np.random.default_rng(0))(np.zeros((2, 3, 8, 8), np.float32)).shape
+    (2, 5)
     """
 
     def __init__(self, in_channels: int = 1, classes: int = 10, widths: Sequence[int] = (16, 32, 64), depths: Sequence[int] = (1, 2, 2), *,

@@ -26,7 +26,11 @@ def _per_channel(vector: Any, x: Any) -> Any:
 
 
 class Scale(Module):
-    """weight*x, or weight*x + bias, for each channel: layer scale."""
+    """weight*x, or weight*x + bias, for each channel: layer scale.
+
+    >>> Scale(2, value=3.0, dtype=np.float64)(np.ones((1, 2, 1, 1))).ravel()
+    array([3., 3.])
+    """
 
     def __init__(self, channels: int, *, value: float = 1.0, bias: bool = False, dtype: DTypeLike = np.float32) -> None:
         channels = as_int(channels, "channels", 1)
@@ -51,7 +55,11 @@ class Scale(Module):
 
 
 class Times(Module):
-    """factor*x, with a fixed number: a branch that is subtracted has -1."""
+    """factor*x, with a fixed number: a branch that is subtracted has -1.
+
+    >>> Times(1, -1.0)(np.ones((1, 1, 1, 1))).ravel()
+    array([-1.])
+    """
 
     def __init__(self, channels: int, factor: float) -> None:
         self.channels, self.factor = as_int(channels, "channels", 1), float(factor)
@@ -66,7 +74,11 @@ class Times(Module):
 
 
 class AvgPool2d(Module):
-    """Average pooling of `channels` channels."""
+    """Average pooling of `channels` channels.
+
+    >>> AvgPool2d(1, 2)(np.arange(4.0).reshape(1, 1, 2, 2))
+    array([[[[1.5]]]])
+    """
 
     def __init__(self, channels: int, kernel: Size2, *, stride: Size2 | None = None, padding: Padding = 0, count_include_pad: bool = True) -> None:
         self.channels, self.count_include_pad = as_int(channels, "channels", 1), count_include_pad
@@ -87,7 +99,13 @@ class AvgPool2d(Module):
 
 
 class Pad(Module):
-    """Zeros around the images."""
+    """Zeros around the images.
+
+    >>> Pad(1, 1)(np.ones((1, 1, 1, 1)))
+    array([[[[0., 0., 0.],
+             [0., 1., 0.],
+             [0., 0., 0.]]]])
+    """
 
     def __init__(self, channels: int, padding: Padding) -> None:
         self.channels, self.sides = as_int(channels, "channels", 1), as_sides(padding)
@@ -102,7 +120,11 @@ class Pad(Module):
 
 
 class Crop(Module):
-    """The images without their border."""
+    """The images without their border.
+
+    >>> Crop(1, 1)(np.arange(9.0).reshape(1, 1, 3, 3))
+    array([[[[4.]]]])
+    """
 
     def __init__(self, channels: int, cropping: Padding) -> None:
         self.channels, self.sides = as_int(channels, "channels", 1), as_sides(cropping, "cropping")
@@ -118,7 +140,11 @@ class Crop(Module):
 
 
 class Filter2d(Module):
-    """One fixed kernel (kh, kw) for every channel by itself, padded by nothing: Sobel, Laplace. It is a buffer, not trained."""
+    """One fixed kernel (kh, kw) for every channel by itself, padded by nothing: Sobel, Laplace. It is a buffer, not trained.
+
+    >>> Filter2d(1, [[1.0, -1.0]], dtype=np.float64)(np.array([[[[3.0, 1.0]]]]))
+    array([[[[2.]]]])
+    """
 
     def __init__(self, channels: int, kernel: Any, *, dtype: DTypeLike = np.float32) -> None:
         kernel = np.asarray(kernel, dtype)
@@ -134,7 +160,11 @@ class Filter2d(Module):
 
 
 class ScalarAffine(Module):
-    """weight*x + bias with one weight and one bias for all `channels`: PP-LCNetV3's learnable affine block."""
+    """weight*x + bias with one weight and one bias for all `channels`: PP-LCNetV3's learnable affine block.
+
+    >>> sorted(ScalarAffine(4).state_dict())
+    ['bias', 'weight']
+    """
 
     def __init__(self, channels: int, *, dtype: DTypeLike = np.float32) -> None:
         self.channels = as_int(channels, "channels", 1)
@@ -153,6 +183,10 @@ class BatchNormPad2d(BatchNorm2d):
     """Batch norm, then padding by what it makes of 0 with its running statistics, so that a padded input would have given the same.
 
     Source: Ding et al., Diverse Branch Block, arXiv 2103.13425, section 3.2, on padding between a 1x1 and a KxK convolution.
+
+    >>> bn = BatchNormPad2d(1, 1, dtype=np.float64)
+    >>> bn(np.ones((1, 1, 1, 1))).shape
+    (1, 1, 3, 3)
     """
 
     def __init__(self, channels: int, padding: Padding, *, momentum: float = 0.1, eps: float = 1e-5, dtype: DTypeLike = np.float32) -> None:
@@ -177,7 +211,11 @@ class BatchNormPad2d(BatchNorm2d):
 
 
 class ChannelShuffle(Module):
-    """Channels as (groups, channels/groups), transposed: ShuffleNet's shuffle."""
+    """Channels as (groups, channels/groups), transposed: ShuffleNet's shuffle.
+
+    >>> ChannelShuffle(4, 2)(np.arange(4.0).reshape(1, 4, 1, 1)).ravel()
+    array([0., 2., 1., 3.])
+    """
 
     def __init__(self, channels: int, groups: int) -> None:
         self.channels, self.groups = as_int(channels, "channels", 1), as_int(groups, "groups", 1)
@@ -195,7 +233,11 @@ class ChannelShuffle(Module):
 
 
 class Slice(Module):
-    """Channels `first` to `last` - 1 of `channels`: splits and partial convolutions."""
+    """Channels `first` to `last` - 1 of `channels`: splits and partial convolutions.
+
+    >>> Slice(4, 1, 3)(np.arange(4.0).reshape(1, 4, 1, 1)).ravel()
+    array([1., 2.])
+    """
 
     def __init__(self, channels: int, first: int, last: int) -> None:
         if not 0 <= first < last <= channels:

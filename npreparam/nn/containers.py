@@ -14,7 +14,13 @@ from npreparam.nn.module import Module
 
 
 class Identity(Module):
-    """x itself."""
+    """x itself.
+
+    >>> import numpy as np
+    >>> import numpy as np
+    >>> Identity()(np.ones(2))
+    array([1., 1.])
+    """
 
     def forward(self, x: Any, training: bool) -> Any:
         """x itself."""
@@ -26,7 +32,12 @@ class Identity(Module):
 
 
 class Sequential(Module):
-    """Modules one after the other, named 0, 1, 2 ... or as the keywords are."""
+    """Modules one after the other, named 0, 1, 2 ... or as the keywords are.
+
+    >>> from npreparam.nn import Flatten, ReLU
+    >>> list(dict(Sequential(first=ReLU(), second=Flatten()).children()))
+    ['first', 'second']
+    """
 
     def __init__(self, *modules: Module, **named: Module) -> None:
         _adopt(self, modules, named)
@@ -103,7 +114,13 @@ def join_branches(join: Callable[..., AffineConv], branches: Mapping[str, Module
 
 
 class Sum(_Branches):
-    """Parallel branches added up."""
+    """Parallel branches added up.
+
+    >>> import numpy as np
+    >>> import numpy as np
+    >>> Sum(Identity(), Identity())(np.ones(2))
+    array([2., 2.])
+    """
 
     join = fuse.add
 
@@ -113,7 +130,13 @@ class Sum(_Branches):
 
 
 class Concat(_Branches):
-    """The output channels of parallel branches behind each other."""
+    """The output channels of parallel branches behind each other.
+
+    >>> import numpy as np
+    >>> import numpy as np
+    >>> Concat(Identity(), Identity())(np.ones((1, 2, 3, 3))).shape
+    (1, 4, 3, 3)
+    """
 
     join = fuse.concat_outputs
 

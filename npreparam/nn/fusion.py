@@ -189,6 +189,11 @@ def as_layer(conv: AffineConv, dtype: DTypeLike, kernel: tuple[int, int] | None 
 
 
 def fuse_to_one(module: Module, *, border: str = "exact", dtype: DTypeLike | None = None) -> Module:
-    """A linear module as one layer, or a FusionError that says which branch is in the way, why, and what would make it exact."""
+    """A linear module as one layer, or a FusionError that says which branch is in the way, why, and what would make it exact.
+
+    >>> from npreparam.nn import ConvBN
+    >>> fuse_to_one(ConvBN(2, 3, 3, padding=1, rng=np.random.default_rng(0))).weight.shape
+    (3, 2, 3, 3)
+    """
     conv = compose_parts(module.parts(), FLOAT64, border)
     return as_layer(conv, _dtype_of(module) if dtype is None else dtype)

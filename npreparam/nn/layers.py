@@ -20,7 +20,12 @@ from npreparam.tape import Tensor
 
 
 class Conv2d(Module):
-    """A convolution with its weights (OIHW) and bias; `relu` fuses a ReLU behind it."""
+    """A convolution with its weights (OIHW) and bias; `relu` fuses a ReLU behind it.
+
+    >>> conv = Conv2d(3, 8, 3, stride=2, padding=1, rng=np.random.default_rng(0))
+    >>> conv(np.zeros((1, 3, 9, 9), np.float32)).shape
+    (1, 8, 5, 5)
+    """
 
     def __init__(self, in_channels: int, out_channels: int, kernel: Size2, *, stride: Size2 = 1, padding: Padding = 0, dilation: Size2 = 1,
                  groups: int = 1, bias: bool = True, relu: bool = False, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> None:
@@ -72,7 +77,12 @@ class Conv2d(Module):
 
 
 class ConvTranspose2d(Module):
-    """A transposed convolution with weights (in, out/groups, kh, kw) and bias."""
+    """A transposed convolution with weights (in, out/groups, kh, kw) and bias.
+
+    >>> up = ConvTranspose2d(3, 8, 2, stride=2, rng=np.random.default_rng(0))
+    >>> up(np.zeros((1, 3, 4, 4), np.float32)).shape
+    (1, 8, 8, 8)
+    """
 
     def __init__(self, in_channels: int, out_channels: int, kernel: Size2, *, stride: Size2 = 1, padding: Padding = 0,
                  output_padding: Size2 = 0, dilation: Size2 = 1, groups: int = 1, bias: bool = True, rng: np.random.Generator,
@@ -110,7 +120,13 @@ class ConvTranspose2d(Module):
 
 
 class BatchNorm2d(Module):
-    """Batch norm over NCHW or (N, C). In training it replaces its running statistics by the new ones, and nothing else."""
+    """Batch norm over NCHW or (N, C). In training it replaces its running statistics by the new ones, and nothing else.
+
+    >>> bn = BatchNorm2d(1, eps=0.0, dtype=np.float64)
+    >>> bn.update({"running_mean": np.array([1.0]), "running_var": np.array([4.0])})
+    >>> bn(np.array([[5.0]]))
+    array([[2.]])
+    """
 
     def __init__(self, channels: int, *, momentum: float = 0.1, eps: float = 1e-5, dtype: DTypeLike = np.float32) -> None:
         channels = as_int(channels, "channels", 1)
@@ -136,7 +152,11 @@ class BatchNorm2d(Module):
 
 
 class Linear(Module):
-    """A linear layer with weights (O, I) and bias."""
+    """A linear layer with weights (O, I) and bias.
+
+    >>> Linear(4, 2, rng=np.random.default_rng(0))(np.zeros((3, 4), np.float32)).shape
+    (3, 2)
+    """
 
     def __init__(self, in_features: int, out_features: int, *, bias: bool = True, rng: np.random.Generator,
                  dtype: DTypeLike = np.float32) -> None:
@@ -161,7 +181,11 @@ class Linear(Module):
 
 
 class ReLU(Module):
-    """max(0, x)."""
+    """max(0, x).
+
+    >>> ReLU()(np.array([-1.0, 2.0]))
+    array([0., 2.])
+    """
 
     def forward(self, x: Any, training: bool) -> Any:
         """The positive part of x."""
@@ -169,7 +193,11 @@ class ReLU(Module):
 
 
 class GlobalAvgPool(Module):
-    """The mean of every channel: NCHW to (N, C)."""
+    """The mean of every channel: NCHW to (N, C).
+
+    >>> GlobalAvgPool()(np.arange(4.0).reshape(1, 1, 2, 2))
+    array([[1.5]])
+    """
 
     def forward(self, x: Any, training: bool) -> Any:
         """Channel means of x."""
@@ -177,7 +205,11 @@ class GlobalAvgPool(Module):
 
 
 class Flatten(Module):
-    """All axes but the first as one."""
+    """All axes but the first as one.
+
+    >>> Flatten()(np.zeros((2, 3, 4, 4))).shape
+    (2, 48)
+    """
 
     def forward(self, x: Any, training: bool) -> Any:
         """x as (N, everything else)."""

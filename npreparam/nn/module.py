@@ -22,6 +22,14 @@ class Module:
 
     `module(x)` evaluates, `module(x, training=True)` trains; there is no mode to forget. Called with an array in evaluation, a module
     computes with arrays and records nothing; called with a Tensor or in training, parameters take part in the tape.
+
+    >>> class Shift(Module):
+    ...     def __init__(self):
+    ...         self.by = Tensor(np.ones(1))
+    ...     def forward(self, x, training):
+    ...         return x + self.by
+    >>> sorted(Shift().parameters())
+    ['by']
     """
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -137,5 +145,10 @@ def _misfits(name: str, new: Any, own: Array) -> Iterator[str]:
 
 
 def count_parameters(module: Module) -> int:
-    """Number of trained numbers."""
+    """Number of trained numbers.
+
+    >>> from npreparam.nn import Linear
+    >>> count_parameters(Linear(4, 2, rng=np.random.default_rng(0)))
+    10
+    """
     return sum(parameter.size for parameter in module.parameters().values())

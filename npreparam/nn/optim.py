@@ -21,6 +21,12 @@ class SGD:
     v' = momentum*v + g + decay*p,   p' = p - rate*v'
 
     Source: Sutskever, Martens, Dahl and Hinton, ICML 2013, in PyTorch's form.
+
+    >>> from npreparam import nn
+    >>> layer = nn.Scale(1, value=1.0)
+    >>> SGD(layer, rate=0.5).step({name: np.ones_like(tensor.value) for name, tensor in layer.parameters().items()})
+    >>> layer.state_dict()
+    {'weight': array([0.5], dtype=float32)}
     """
 
     def __init__(self, module: Module, rate: float, momentum: float = 0.0, decay: float = 0.0) -> None:
@@ -50,6 +56,12 @@ class Adam:
     m' = b1*m + (1-b1)*g,  v' = b2*v + (1-b2)*g^2,  p' = p - rate * (m'/(1-b1^t)) / (sqrt(v'/(1-b2^t)) + eps)
 
     Source: Kingma and Ba, arXiv 1412.6980, algorithm 1.
+
+    >>> from npreparam import nn
+    >>> layer = nn.Scale(1, value=1.0)
+    >>> Adam(layer, rate=0.5).step({name: np.ones_like(tensor.value) for name, tensor in layer.parameters().items()})
+    >>> layer.state_dict()
+    {'weight': array([0.5], dtype=float32)}
     """
 
     def __init__(self, module: Module, rate: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8) -> None:

@@ -17,7 +17,12 @@ from npreparam.nn.module import Module
 
 
 class ConvBN(Sequential):
-    """A convolution without bias and its batch norm, under the names `conv` and `bn`."""
+    """A convolution without bias and its batch norm, under the names `conv` and `bn`.
+
+    >>> layer = ConvBN(3, 8, 3, padding=1, rng=np.random.default_rng(0))
+    >>> sorted(layer.state_dict())
+    ['bn.bias', 'bn.running_mean', 'bn.running_var', 'bn.weight', 'conv.weight']
+    """
 
     def __init__(self, in_channels: int, out_channels: int, kernel: Size2, *, stride: Size2 = 1, padding: Padding = 0, dilation: Size2 = 1,
                  groups: int = 1, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> None:

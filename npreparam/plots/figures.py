@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-try:
-    from matplotlib.figure import Figure
-except ImportError:
-    raise ImportError("pictures need matplotlib: pip install 'npreparam[plots]'") from None
-
-Array = NDArray[Any]
-DPI = 120
+from npreparam.plots._style import Array, Figure, heat, new_figure
 
 
 def loss_curves(curves: Mapping[str, Sequence[float]], epochs: Mapping[str, int] | None = None) -> Figure:
-    """One panel for each named history of losses, evenly spread over its `epochs`; by default one loss for each epoch."""
-    figure = Figure(figsize=(5 * len(curves), 3.4), dpi=DPI, layout="constrained")
+    """One panel for each named history of losses, evenly spread over its `epochs`; by default one loss for each epoch.
+
+    >>> loss_curves({"loss": [2.0, 1.0]}).axes[0].get_title()
+    'loss'
+    """
+    figure = new_figure(5 * len(curves), 3.4)
     for axes, (name, values) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True):
         last = len(values) if epochs is None else epochs[name]
         axes.plot(np.arange(1, len(values) + 1) * last / len(values), values, marker=".")
@@ -29,9 +25,13 @@ def loss_curves(curves: Mapping[str, Sequence[float]], epochs: Mapping[str, int]
 
 
 def images(pictures: Array, columns: int = 10, title: str = "") -> Figure:
-    """A grid of gray images (N, 1, H, W) in [0, 1]."""
+    """A grid of gray images (N, 1, H, W) in [0, 1].
+
+    >>> len(images(np.zeros((3, 1, 8, 8)), columns=2).axes)
+    4
+    """
     rows = -(-len(pictures) // columns)
-    figure = Figure(figsize=(0.7 * columns, 0.7 * rows + 0.4), dpi=DPI, layout="constrained")
+    figure = new_figure(0.7 * columns, 0.7 * rows + 0.4)
     figure.suptitle(title)
     grid = figure.subplots(rows, columns, squeeze=False)
     for i, axes in enumerate(grid.ravel()):
@@ -42,20 +42,26 @@ def images(pictures: Array, columns: int = 10, title: str = "") -> Figure:
 
 
 def reconstructions(originals: Array, decoded: Array) -> Figure:
-    """Originals in rows, each over its reconstruction."""
+    """Originals in rows, each over its reconstruction.
+
+    >>> len(reconstructions(np.zeros((2, 1, 8, 8)), np.zeros((2, 1, 8, 8))).axes)
+    4
+    """
     columns = len(originals)
     return images(np.concatenate([originals, decoded]), columns, "held-out images and their reconstructions")
 
 
 def branch_kernels(branches: Sequence[tuple[str, Array]], channel: int = 0) -> Figure:
-    """The 3x3 kernels of the branches and their sum, for one output channel and the input channel of the same number (within its group)."""
+    """The 3x3 kernels of the branches and their sum, for one output channel and the input channel of the same number (within its group).
+
+    >>> len(branch_kernels([("3x3", np.ones((1, 1, 3, 3))), ("1x1", np.ones((1, 1, 3, 3)))]).axes)
+    3
+    """
     named = [*branches, ("sum = fused kernel", np.sum([kernel for _, kernel in branches], axis=0))]
     planes = [(name, kernel[channel, channel % kernel.shape[1]]) for name, kernel in named]
     limit = max(float(np.abs(plane).max()) for _, plane in planes)
-    figure = Figure(figsize=(2.6 * len(planes), 2.9), dpi=DPI, layout="constrained")
+    figure = new_figure(2.6 * len(planes), 2.9)
     for axes, (name, plane) in zip(figure.subplots(1, len(planes), squeeze=False)[0], planes, strict=True):
-        axes.imshow(plane, cmap="coolwarm", vmin=-limit, vmax=limit)
-        for (i, j), value in np.ndenumerate(plane):
-            axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=8)
-        axes.set(title=name, xticks=[], yticks=[])
+        heat(axes, plane, limit)
+        axes.set_title(name)
     return figure

@@ -22,12 +22,26 @@ def evaluate(expression, tensors, x, eps=1e-5):
             return x
         case e.Identity():
             return x
+        case e.Concat():
+            return np.concatenate([evaluate(term, tensors, x, eps) for term in expression.terms], 1)
+        case e.Slice():
+            return x[:, expression.first : expression.first + expression.count]
+        case e.Shuffle():
+            per_group = x.shape[1] // expression.groups
+            return x[:, [group * per_group + i for i in range(per_group) for group in range(expression.groups)]]
+        case e.OnGrid():
+            y = np.empty((len(x), 0))
+            for i, j in np.ndindex(*x.shape[2:]):
+                image = evaluate(expression.term, tensors, x[:, :, i, j].reshape(len(x), -1, *expression.size), eps).reshape(len(x), -1)
+                y = np.concatenate([y, image], 1)
+            return y.reshape(len(x), *x.shape[2:], -1).transpose(0, 3, 1, 2)
         case e.Pad():
             h, w = expression.amount
             x = np.pad(x, ((0, 0), (0, 0), (max(h, 0),) * 2, (max(w, 0),) * 2))
             return x[:, :, max(-h, 0) : x.shape[2] - max(-h, 0), max(-w, 0) : x.shape[3] - max(-w, 0)]
         case e.Scale():
-            scale = per_channel(tensor(expression.weight)) if expression.weight else 1
+            rows = slice(None) if expression.row is None else expression.row
+            scale = per_channel(tensor(expression.weight)[rows]) if expression.weight else 1
             shift = per_channel(tensor(expression.bias)) if expression.bias else 0
             return expression.number * scale * x + shift
         case e.BatchNorm():
@@ -42,6 +56,9 @@ def evaluate(expression, tensors, x, eps=1e-5):
             kernel = tensor(expression.weight)
             kernel = kernel.reshape(*kernel.shape, 1, 1) if kernel.ndim == 2 else kernel
             kernel = kernel * tensor(expression.factor) if expression.factor else kernel
+            if expression.shape:
+                window = tensor(expression.shape)
+                kernel = np.einsum("oi,ohw->oihw", kernel[:, :, 0, 0], np.broadcast_to(window, (len(kernel), *window.shape[-2:])))
             groups = expression.groups or x.shape[1] // kernel.shape[1]
             y = correlate(x, kernel, expression.padding or (0, 0), expression.stride or 1, expression.dilation or 1, groups)
             return y + per_channel(tensor(expression.bias)) if expression.bias else y

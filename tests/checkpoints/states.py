@@ -39,9 +39,26 @@ STATES = {
     "conv2d_bn": "c:4,4,3,3 bn:bn4",
     "bn_linear": "bn:bn4 l:5,4+5",
     "tdesr": "0:3,4,3,1 1:4,3,1,3+4",
+    "orepa": "weight_orepa_origin!4,4,3,3 weight_orepa_avg_conv!4,4,1,1 weight_orepa_avg_avg!3,3 weight_orepa_pfir_conv!4,4,1,1 "
+             "weight_orepa_prior!4,3,3 weight_orepa_1x1!4,4,1,1 id_tensor!4,4,1,1 weight_orepa_1x1_kxk_idconv1!4,4,1,1 "
+             "weight_orepa_1x1_kxk_conv2!4,4,3,3 weight_orepa_gconv_dw!32,1,3,3 weight_orepa_gconv_pw!4,32,1,1 vector!6,4 bn:bn4",
+    "reprfn": "rbr_3x3_branch:4,4,3,3+4 rbr_3x1_branch:4,4,3,1+4 rbr_1x3_branch:4,4,1,3+4 rbr_1x1_branch:4,4,1,1+4 "
+              "rbr_1x1_3x3_branch_1x1:8,4,1,1 rbr_1x1_3x3_branch_3x3:4,8,3,3 BRANCHED",
+    "syenet": "conv:8,4,5,5+8 conv_bn.0:8,4,5,5+8 conv_bn.1:bn8 conv1:8,4,1,1+8 conv1_bn.0:8,4,1,1+8 conv1_bn.1:bn8 conv2:8,4,3,3+8 "
+              "conv2_bn.0:8,4,3,3+8 conv2_bn.1:bn8 conv_crossh:8,4,3,1+8 conv_crossh_bn.0:8,4,3,1+8 conv_crossh_bn.1:bn8 "
+              "conv_crossv:8,4,1,3+8 conv_crossv_bn.0:8,4,1,3+8 conv_crossv_bn.1:bn8 conv_out:2,80,1,1+2",
+    "repmlp": "fc3:18,27,1,1 fc3_bn:bn18 repconv1.conv:2,3,1,1 repconv1.bn:bn2 repconv3.conv:2,3,3,3 repconv3.bn:bn2",
+    "etds": "backbone_convs.0:5,5,3,3+5 add_residual_convs.0:5,3,3,3+5 residual_convs.0:3,3,3,3+3",
+    "fean": "expand:8,4,1,1 depthwise:8,1,3,3 project:4,8,1,1",
 }
-EDGES = " ".join(f"conv1x1_{edge}.k0!4,4,1,1 conv1x1_{edge}.b0!4 conv1x1_{edge}.scale!4,1,1,1 conv1x1_{edge}.bias!4 conv1x1_{edge}.mask!4,1,3,3"
-                 for edge in ("sbx", "sby", "lpl"))
+
+
+def edges(path, n=4):
+    """The three edge filters of an edge-oriented block of n channels."""
+    return " ".join(f"{at}.k0!{n},{n},1,1 {at}.b0!{n} {at}.scale!{n},1,1,1 {at}.bias!{n} {at}.mask!{n},1,3,3"
+                    for at in map(path.format, ("sbx", "sby", "lpl")))
+
+
 NORM = ("weight", "bias", "running_mean", "running_var")
 PADDLE = ("weight", "bias", "_mean", "_variance")
 
@@ -50,7 +67,7 @@ def state(text, prefix="", seed=0):
     """The tensors that a line of the table above describes."""
     rng = np.random.default_rng(seed)
     tensors = {}
-    for word in text.replace("EDGES", EDGES).split():
+    for word in text.replace("EDGES", edges("conv1x1_{}")).replace("BRANCHED", edges("rbr_conv1x1_{}_branch")).split():
         path, _, kind = (word if "!" in word else word.replace(":", "!:", 1)).partition("!")
         kind, _, bias = kind.removeprefix(":").partition("+")
         if kind.startswith(("bn", "paddle")):

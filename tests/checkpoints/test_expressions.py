@@ -1,10 +1,13 @@
 """Recognised expressions compute what their authors wrote, in formulas of our own."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from npreparam.checkpoints import certify, families, fold, recognise
 from npreparam.checkpoints import expression as e
-from npreparam.checkpoints import recognise
+from npreparam.checkpoints.fold import EXACTLY
 from tests.checkpoints.evaluate import correlate, evaluate
 from tests.checkpoints.states import STATES, state
 
@@ -105,7 +108,40 @@ def acnet(t, x):
             + bn(t, "hor_bn", correlate(x, t["hor_conv.weight"], (0, 1), 1, 1, 1), 1e-5))
 
 
-FORMULAS = [repvgg, mobileone, fastvit, dbb, ecbsr, rrrb, conv3xc, repvit, unireplknet, repopt, yolov7, acnet]
+def orepa(t, x):
+    """The kernel is summed up, then convolved: as its authors train it."""
+    scale = t["vector"][:, :, None, None, None]
+    point = t["weight_orepa_1x1_kxk_idconv1"] + t["id_tensor"]
+    kernel = (scale[0] * t["weight_orepa_origin"] + scale[1] * t["weight_orepa_avg_conv"] * t["weight_orepa_avg_avg"]
+              + scale[2] * t["weight_orepa_pfir_conv"] * t["weight_orepa_prior"][:, None]
+              + scale[3] * np.einsum("ti,othw->oihw", point[:, :, 0, 0], t["weight_orepa_1x1_kxk_conv2"])
+              + scale[5] * np.einsum("oit,ithw->oihw", t["weight_orepa_gconv_pw"].reshape(4, 4, 8), t["weight_orepa_gconv_dw"].reshape(4, 8, 3, 3)))
+    kernel[:, :, 1:2, 1:2] += scale[4] * t["weight_orepa_1x1"]
+    return bn(t, "bn", correlate(x, kernel, (1, 1), 1, 1, 1), 1e-5)
+
+
+def reprfn(t, x):
+    asymmetric = (correlate(x, t[f"rbr_{size}_branch.weight"], padding, 1, 1, 1) + t[f"rbr_{size}_branch.bias"].reshape(-1, 1, 1)
+                  for size, padding in (("3x1", (1, 0)), ("1x3", (0, 1))))
+    return (conv(t, "rbr_3x3_branch", x, 1) + conv(t, "rbr_1x1_branch", x) + sum(asymmetric) + x
+            + conv(t, "rbr_1x1_3x3_branch_3x3", conv(t, "rbr_1x1_3x3_branch_1x1", x), 1)
+            + sum(edge(t, f"rbr_conv1x1_{kind}_branch", x) for kind in ("sbx", "sby", "lpl")))
+
+
+def syenet(t, x):
+    sides = {"conv": (2, 2), "conv1": (0, 0), "conv2": (1, 1), "conv_crossh": (1, 0), "conv_crossv": (0, 1)}
+    plain = [correlate(x, t[f"{at}.weight"], sides[at], 1, 1, 1) + t[f"{at}.bias"].reshape(-1, 1, 1) for at in sides]
+    normed = [bn(t, f"{at}_bn.1", correlate(x, t[f"{at}_bn.0.weight"], sides[at], 1, 1, 1) + t[f"{at}_bn.0.bias"].reshape(-1, 1, 1), 1e-5)
+              for at in sides]
+    return conv(t, "conv_out", np.concatenate(plain + normed, 1))
+
+
+def fean(t, x):
+    """The shuffle of eight channels in two groups: 0 4 1 5 2 6 3 7."""
+    return x + conv(t, "project", conv(t, "depthwise", conv(t, "expand", x)[:, [0, 4, 1, 5, 2, 6, 3, 7]], 1, 8))
+
+
+FORMULAS = [orepa, reprfn, syenet, fean, repvgg, mobileone, fastvit, dbb, ecbsr, rrrb, conv3xc, repvit, unireplknet, repopt, yolov7, acnet]
 
 
 @pytest.mark.parametrize("formula", FORMULAS, ids=lambda formula: formula.__name__)
@@ -137,3 +173,40 @@ def test_the_formulas_tell_a_wrong_border():
     wrong = np.abs(evaluate(e.Sum(tuple(terms)), tensors, x) - ecbsr(tensors, x))
     assert wrong.max() > reordering_bound(block.expression, tensors, x)
     assert wrong[:, :, 1:-1, 1:-1].max() <= reordering_bound(block.expression, tensors, x)
+
+
+def test_etds_stacks_both_streams():
+    tensors = state(STATES["etds"])
+    both = np.random.default_rng(1).standard_normal((2, 8, 6, 7))
+    x, r = both[:, :5], both[:, 5:]
+    theirs = np.concatenate([conv(tensors, "backbone_convs.0", x, 1) + conv(tensors, "add_residual_convs.0", r, 1),
+                             conv(tensors, "residual_convs.0", r, 1)], 1)
+    expression = recognise(tensors).blocks[0].expression
+    assert np.abs(evaluate(expression, tensors, both) - theirs).max() <= reordering_bound(expression, tensors, both)
+
+
+def test_repmlp_convolves_patches(tmp_path):
+    """On 3x3 patches, flattened: fc3 with its batch norm, and the convolutions of the patch as an image."""
+    tensors = state(STATES["repmlp"])
+    block = recognise(tensors, patterns=repmlp_of("3x3")).blocks[0]
+    patches = np.random.default_rng(1).standard_normal((5, 3, 3, 3))
+    dense = correlate(patches.reshape(5, 27, 1, 1), tensors["fc3.weight"], (0, 0), 1, 1, 1)
+    local = conv_bn(tensors, "repconv1.conv", "repconv1.bn", patches) + conv_bn(tensors, "repconv3.conv", "repconv3.bn", patches, 1)
+    theirs = bn(tensors, "fc3_bn", dense, 1e-5) + local.reshape(5, 18, 1, 1)
+    ours = evaluate(block.expression, tensors, patches.reshape(5, 27, 1, 1))
+    assert np.abs(ours - theirs).max() <= reordering_bound(block.expression, tensors, patches.reshape(5, 27, 1, 1))
+    folded = fold(block, tensors)
+    assert (folded.weight.shape, folded.rounding) == ((18, 27, 1, 1), EXACTLY)
+    assert certify(block, tensors, folded.weight, folded.bias).held
+
+
+def repmlp_of(size):
+    """RepMLP's table with the size of its patches, as a user gives it."""
+    table = next(pattern for pattern in families() if pattern.family == "repmlp")
+    return (replace(table, family="patches", expression=table.expression.replace("grid(", f"grid(size={size}, ")),)
+
+
+def test_the_size_of_a_grid_is_asked_for():
+    assert recognise(state(STATES["repmlp"])).blocks[0].needed() == ("the grid's size, which a pattern file gives as grid(..., size=7x7)",)
+    wrong = recognise(state(STATES["repmlp"]), "patches", patterns=repmlp_of("2x3"))
+    assert "branches with 12 and 18 output channels" in "".join(wrong.left_over.values())

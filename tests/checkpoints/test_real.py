@@ -77,7 +77,7 @@ EXPECTED = {
     "ecbsr_m10c16_x2_multibranch.pt": ({"ecbsr": 12}, 11),
     "ecbsr_m4c8_x2_multibranch.pt": ({"ecbsr": 6}, 5),
     "ecbsr_m4c8_x4_multibranch.pt": ({"ecbsr": 6}, 5),
-    "fean_linear_chain.pt": ({}, 84),
+    "fean_linear_chain.pt": ({"fean": 4}, 72),
     "gtcrn_conv_bn_and_transposed.tar": ({"conv_bn": 22}, 117),
     "gtcrn_transposed_bn.onnx": ({"conv_bn": 8}, 166),
     "repopt_scale_vectors.pth": ({"repopt": 32}, 0),

@@ -62,7 +62,8 @@ def test_pyplot_is_not_loaded():
 
 def test_missing_matplotlib_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    monkeypatch.delitem(sys.modules, "npreparam.plots.figures")
+    for name in ("figures", "_style"):
+        monkeypatch.delitem(sys.modules, f"npreparam.plots.{name}")
     with pytest.raises(ImportError) as caught:
         importlib.import_module("npreparam.plots.figures")
     assert str(caught.value) == "pictures need matplotlib: pip install 'npreparam[plots]'"

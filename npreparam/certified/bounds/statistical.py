@@ -20,7 +20,12 @@ from npreparam.certified.bounds.profile import Profile, as_profile
 
 @dataclass(frozen=True, slots=True)
 class LikelyProfile(Profile):
-    """A profile whose sums grow as sqrt(k) instead of k; `confidence` is the lambda of the theorem. Made by `likely`."""
+    """A profile whose sums grow as sqrt(k) instead of k; `confidence` is the lambda of the theorem. Made by `likely`.
+
+    >>> from npreparam.certified.bounds.profile import FLOAT32
+    >>> likely(FLOAT32).confidence
+    6.0
+    """
 
     confidence: float = 6.0
 

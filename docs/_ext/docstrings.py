@@ -1,0 +1,62 @@
+"""Our docstrings are plain text with `code` and indented formulas; here they become reStructuredText.
+
+* an indented paragraph is a formula or loop nest: a literal block
+* a paragraph that begins with "* " is a list; one that begins with ">>> " a doctest
+* in every other paragraph nothing but backticks has a meaning, so stars, bars and underscores are escaped
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from sphinx.application import Sphinx
+
+CODE = re.compile(r"(`[^`]+`)")
+
+
+def paragraphs(lines: list[str]) -> list[list[str]]:
+    """Runs of lines between blank ones."""
+    found: list[list[str]] = [[]]
+    for line in lines:
+        if line.strip():
+            found[-1].append(line)
+        elif found[-1]:
+            found.append([])
+    return [paragraph for paragraph in found if paragraph]
+
+
+def escaped(line: str) -> str:
+    """The line with every character of reStructuredText's own outside of `code` made harmless."""
+    parts = CODE.split(line)
+    return "".join(f"``{part[1:-1]}``" if i % 2 else re.sub(r"([*|_\\`])", r"\\\1", part) for i, part in enumerate(parts))
+
+
+def rewritten(lines: list[str]) -> list[str]:
+    """A docstring's lines as reStructuredText."""
+    out: list[str] = []
+    for paragraph in paragraphs(lines):
+        if paragraph[0].startswith(">>>"):
+            out += paragraph
+        elif paragraph[0].startswith("* "):
+            out += [f"* {escaped(line[2:])}" if line.startswith("* ") else f"  {escaped(line.strip())}" for line in paragraph]
+        else:
+            begin = next((i for i, line in enumerate(paragraph) if line[0] == " "), len(paragraph))
+            end = next((i for i, line in enumerate(paragraph) if i > begin and line[0] != " "), len(paragraph))
+            out += [escaped(line) for line in paragraph[:begin]]
+            if paragraph[begin:end]:
+                out += ["", ".. code-block:: text", "", *(f"    {line}" for line in paragraph[begin:end]), ""]
+            out += [escaped(line.strip()) for line in paragraph[end:]]
+        out.append("")
+    return out
+
+
+def process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """autodoc-process-docstring."""
+    lines[:] = rewritten(lines)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Connect to autodoc."""
+    app.connect("autodoc-process-docstring", process)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

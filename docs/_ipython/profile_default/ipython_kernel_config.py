@@ -1,0 +1,7 @@
+"""What the kernels of the pages start with: figures are shown as SVG, with their text as text."""
+
+c = get_config()  # noqa: F821  (given by IPython)
+c.IPKernelApp.matplotlib = "inline"
+c.InlineBackend.figure_formats = {"svg"}
+c.InlineBackend.print_figure_kwargs = {"bbox_inches": "tight", "facecolor": "white", "metadata": {"Date": None}}
+c.InteractiveShellApp.exec_lines = ["import numpy as np", "np.set_printoptions(precision=4, suppress=True, linewidth=100)", "del np"]

@@ -1,0 +1,75 @@
+"""Options that several commands share, as records: a field is an option, and a command takes the record instead of a dozen arguments."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from npreparam._errors import ArgumentError
+from npreparam.checkpoints import Recognition, read_patterns, recognise
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """What a user says of a checkpoint that its tensors do not."""
+
+    family: Annotated[str, typer.Option(help="auto, a family's name, or a TOML file of your own patterns (see above).")] = "auto"
+    eps: Annotated[float | None, typer.Option(min=0, help="The batch norms' eps, where the family does not tell it.")] = None
+    stride: Annotated[int | None, typer.Option(min=1, help="The blocks' stride.")] = None
+    identity: Annotated[bool | None, typer.Option("--identity/--no-identity", help="Whether x itself is added where that leaves no tensor.")] = None
+    transposed: Annotated[list[str] | None, typer.Option(
+        help='A transposed convolution, once for each, * standing for anything ("decoder.*"); "" for none.')] = None
+
+    def recognise(self, tensors: Any) -> Recognition:
+        """The blocks; `family` may be the path of a TOML file."""
+        patterns = read_patterns(self.family) if self.family.endswith(".toml") else ()
+        transposed = None if self.transposed is None else tuple(filter(None, self.transposed))
+        found = recognise(tensors, "auto" if patterns else self.family, patterns=patterns, eps=self.eps, stride=self.stride,
+                          identity=self.identity, transposed=transposed)
+        if not found.blocks:
+            raise ArgumentError(f"no block of family {self.family} is in the checkpoint"
+                                + "".join(f"; {name}: {why}" for name, why in list(found.left_over.items())[:1]))
+        return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Reports:
+    """For which inputs the certificate is, and where it goes."""
+
+    max_input: Annotated[float, typer.Option(min=0, help="The bounds are for inputs of at most this magnitude.")] = 1.0
+    inputs: Annotated[Path | None, typer.Option(help="Real inputs to measure on as well: .npy (N, C, H, W), for every block of C input channels; "
+                                                     "or .npz with one such array for each block, under its name.")] = None
+    report: Annotated[Path | None, typer.Option(help="Also write the certificate as JSON.")] = None
+    html: Annotated[Path | None, typer.Option(help="Also write the certificate as a page that needs no network.")] = None
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose arguments that are records of options are, to its user, their fields."""
+    hints = get_type_hints(command, include_extras=True)
+    records = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
+    flat: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command).parameters.values():
+        record = records.get(parameter.name)
+        if record is None:
+            flat.append(parameter.replace(annotation=hints[parameter.name], kind=inspect.Parameter.KEYWORD_ONLY))
+        else:
+            types = get_type_hints(record, include_extras=True)
+            flat += [inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=types[f.name])
+                     for f in dataclasses.fields(record)]
+
+    @functools.wraps(command)
+    def called(**values: Any) -> None:
+        for name, record in records.items():
+            values[name] = record(**{f.name: values.pop(f.name) for f in dataclasses.fields(record)})
+        command(**values)
+
+    called.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]
+    called.__annotations__ = {parameter.name: parameter.annotation for parameter in flat}
+    return called

@@ -1,0 +1,36 @@
+"""The extension that turns our plain docstrings into reStructuredText."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("sphinx", reason="the documentation needs the extra `docs`")
+SOURCE = Path(__file__).parents[2] / "docs" / "_ext" / "docstrings.py"
+
+
+@pytest.fixture(scope="module")
+def rewritten():
+    spec = importlib.util.spec_from_file_location("npreparam_docs_docstrings", SOURCE)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module.rewritten
+
+
+def test_code_and_stars(rewritten):
+    assert rewritten(["`a*b` is a*b with |x|_2"]) == [r"``a*b`` is a\*b with \|x\|\_2", ""]
+
+
+def test_an_indented_formula_is_literal(rewritten):
+    assert rewritten(["The sum:", "", "    y = a*x", "", "with a."]) == ["The sum:", "", "", ".. code-block:: text", "", "        y = a*x", "", "",
+                                                                         "with a.", ""]
+
+
+def test_doctests_stay(rewritten):
+    assert rewritten([">>> f(2) * 3", "6"]) == [">>> f(2) * 3", "6", ""]
+
+
+def test_lists_stay_lists(rewritten):
+    assert rewritten(["* one `x`", "  goes on", "* two*"]) == ["* one ``x``", "  goes on", r"* two\*", ""]
