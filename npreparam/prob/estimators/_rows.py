@@ -29,9 +29,9 @@ class Rows:
 
     def __init__(self, family: Family, parameters: Mapping[str, Any], samples: int | None, rng: Random | None, eps: Any, *,
                  draws: int | None = None, noise_of: Distribution | None = None) -> None:
-        self.base = _base(family, parameters)
+        arrays = as_arrays(parameters)
+        self.base = _base(family, arrays)
         axes = {name: rule.axes for name, rule in getattr(family, "parameter_rules", {}).items()}
-        arrays = {name: as_value(value, name, self.base.dtype) for name, value in parameters.items()}
         self.samples, self.eps = _noise(noise_of or self.base, samples, rng, eps, () if draws is None else (draws,))
         self.draws = 1 if draws is None else draws
         self.leaves = {name: Tensor(np.broadcast_to(value, (self.samples, *value.shape)), name) for name, value in arrays.items()}
@@ -59,12 +59,18 @@ class Rows:
         return grad(ops.sum(output) if isinstance(output, Tensor) else output, self.leaves)
 
 
-def _base(family: Family, parameters: Mapping[str, Any]) -> Distribution:
+def as_arrays(parameters: Mapping[str, Any]) -> dict[str, Array]:
+    """The parameters as arrays; numbers take the dtype of the arrays beside them."""
     if not isinstance(parameters, Mapping) or not parameters:
         raise ArgumentError(f"`parameters` (={parameters!r}) must be a dict of names and values, such as {{'loc': 0.0, 'scale': 1.0}}")
     for name, value in parameters.items():
         if isinstance(value, Tensor):
             raise ArgumentError(f"`{name}` is a Tensor, but gradients of single samples are taken here; pass its .value")
+    dtype = next((value.dtype for value in parameters.values() if hasattr(value, "dtype")), np.dtype(np.float64))
+    return {name: as_value(value, name, dtype) for name, value in parameters.items()}
+
+
+def _base(family: Family, parameters: Mapping[str, Array]) -> Distribution:
     made = family(**parameters)
     if not isinstance(made, Distribution):
         raise ArgumentError(f"`family` makes a {type(made).__name__}, but must make a Distribution")

@@ -18,7 +18,7 @@ from npreparam.ops._validate import as_lengths
 from npreparam.ops.arithmetic import unbroadcast
 from npreparam.prob._distribution import Array, Random, as_generator
 from npreparam.prob._parameters import NON_NEGATIVE, REAL, UNIT_INTERVAL, as_value, check_rule, uniform_noise
-from npreparam.prob.estimators._rows import Family, Gradients, Objective, as_tensor, objective, sample_count
+from npreparam.prob.estimators._rows import Family, Gradients, Objective, as_arrays, as_tensor, objective, sample_count
 from npreparam.prob.location_scale import Normal
 from npreparam.tape.tensor import value_of
 
@@ -65,7 +65,7 @@ def measure_valued(f: Objective, family: Family, parameters: Mapping[str, Any], 
     """
     if family is not Normal:
         raise ArgumentError(f"`family` (={getattr(family, '__name__', family)!r}) must be Normal, whose decomposition is known here")
-    base = Normal(**parameters)
+    base = Normal(**as_arrays(parameters))
     loc, scale = (value_of(base.parameters[name]) for name in ("loc", "scale"))
     noise = _noise(base, samples, rng, eps)
     count = len(noise.rayleigh)
