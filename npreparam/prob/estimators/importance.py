@@ -14,7 +14,7 @@ from npreparam import ops
 from npreparam._errors import ShapeError
 from npreparam._shapes import as_int
 from npreparam.ops.shape import axes_of
-from npreparam.prob._distribution import Random
+from npreparam.prob._distribution import Array, Random
 from npreparam.prob._parameters import Parameter
 from npreparam.prob.estimators._rows import Family, Gradients, Objective, Rows, joint_log_prob, objective
 from npreparam.tape.tensor import value_of
@@ -84,8 +84,12 @@ def dreg(log_joint: Objective, family: Family, parameters: Mapping[str, Any], sa
     rows = Rows(family, parameters, samples, rng, eps, draws=as_int(k, "k", 1))
     z = rows.rows.rsample(eps=rows.eps)
     log_w = ops.sub(objective(log_joint, z, "log_joint"), joint_log_prob(rows.stopped(family), z))
-    shares = ops.softmax(np.reshape(value_of(log_w), (rows.samples, k)))
-    return rows.gradients(ops.mul(log_w, np.square(shares).reshape(-1)))
+    return rows.gradients(ops.mul(log_w, ops.square(_shares(value_of(log_w), k))))
+
+
+def _shares(log_w: Array, k: int) -> Array:
+    """Each weight's share of the sum of its sample's k weights, (S*k,)."""
+    return ops.softmax(log_w.reshape(-1, k)).reshape(-1)
 
 
 def sticking_the_landing(log_joint: Objective, family: Family, parameters: Mapping[str, Any], samples: int | None = None, *,
