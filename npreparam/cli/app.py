@@ -12,11 +12,12 @@ from npreparam import __version__
 from npreparam._errors import ArgumentError, FormatError
 from npreparam.cli import judge as judging
 from npreparam.cli.fuse import reported, run_fuse, run_verify
+from npreparam.cli.gradients import run_gradients
 from npreparam.cli.graph import is_graph, run_fuse_graph, run_verify_graph
 from npreparam.cli.options import Answers, Reports, grouped
 from npreparam.cli.output import prepare_folder
 from npreparam.cli.tour import Tour, load
-from npreparam.cli.train import gradients, train
+from npreparam.cli.train import train
 
 app = typer.Typer(help="Structural and generative re-parameterization, from scratch in NumPy and Numba.", no_args_is_help=True,
                   add_completion=False, pretty_exceptions_enable=False)
@@ -139,4 +140,25 @@ def judge(
 
 
 app.command()(train)
-app.command()(gradients)
+
+
+@app.command()
+def gradients(
+    samples: Annotated[int, typer.Option(min=2, help="Gradients to draw with each estimator.")] = 100_000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers: same seed, same bits.")] = 0,
+    mu: Annotated[float, typer.Option(help="Mean of z.")] = 1.0,
+    sigma: Annotated[float, typer.Option(help="Standard deviation of z.")] = 1.0,
+    k: Annotated[float, typer.Option(help="Where f is least.")] = -3.0,
+    out: Annotated[Path, typer.Option(help="Folder for the histograms and the table as JSON.")] = Path("npreparam-gradients"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,
+) -> None:
+    """Estimate the gradient of E[(z - k)^2], z ~ N(mu, sigma^2), in five ways, and compare their variances with the exact ones.
+
+    Score function, without a baseline, with the other samples' mean and with the constant of least variance; measure-valued; pathwise (through
+    z = mu + sigma*eps). A plain sample of z has no gradient at all, which is shown, too.
+
+    Example: npreparam gradients --mu 1 --sigma 0.5 --k -3 --samples 200000 --out lesson
+    """
+    setting = {"mu": mu, "sigma": sigma, "k": k}
+    if not reported("gradients", lambda: run_gradients(setting, samples, seed, (out, overwrite), Console())):
+        raise typer.Exit(1)
