@@ -104,8 +104,9 @@ def judge(trial: Trial, console: Console, executor: Executor | None = None) -> i
     if not sweep.complete:
         console.print("interrupted; the report holds what was judged so far" + (", --resume goes on" if "json" in trial.files else ""))
         return COULD_NOT
-    if sweep.caught or sweep.missed:
-        console.print(f"these cases would have caught {len(sweep.caught)} of {len(sweep.caught) + len(sweep.missed)} known mistakes of these functions")
+    known_mistakes = len(sweep.caught) + len(sweep.missed)
+    if known_mistakes:
+        console.print(f"these cases would have caught {len(sweep.caught)} of {known_mistakes} known mistakes of these functions")
     asked = [verdict for verdict in sweep.verdicts.values() if verdict.level is not Level.ABSENT]
     console.print(f"{declaration.name} {declaration.version}".strip() + f": {len(asked)} cases in {sweep.rounds} rounds, "
                   + ("conforms" if not failures else f"{len(failures)} failures"), markup=False)

@@ -18,7 +18,7 @@ from npreparam.conformance import relations
 from npreparam.conformance.case import Case, Level, Verdict
 from npreparam.conformance.explain import ROUNDED, explaining_profile
 from npreparam.conformance.grade import GRADES, LARGEST_RATIO, grades, misshapen, ulps
-from npreparam.conformance.runner import InProcess, Runner
+from npreparam.conformance.runner import InProcess, Runner, quietly
 from npreparam.conformance.target import Declaration
 from npreparam.conformance.truth import Truth, truths
 
@@ -126,4 +126,5 @@ def explained(verdict: Verdict, case: Case, outputs: tuple[Array, ...], found: t
     if name in ROUNDED.values():
         return verdict
     actual = outputs if len(outputs) > 1 else outputs[0]
-    return dataclasses.replace(verdict, diagnosis=tuple(map(str, diagnose(case, actual, profile, declaration=declaration))))
+    with quietly():
+        return dataclasses.replace(verdict, diagnosis=tuple(map(str, diagnose(case, actual, profile, declaration=declaration))))

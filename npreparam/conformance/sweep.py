@@ -24,7 +24,7 @@ from npreparam.conformance.diagnosis import asking, diagnose_all
 from npreparam.conformance.isolation import Isolated
 from npreparam.conformance.judge import judge_case
 from npreparam.conformance.mistakes import caught, mistakes_of
-from npreparam.conformance.runner import InProcess, Runner
+from npreparam.conformance.runner import InProcess, Runner, quietly
 from npreparam.conformance.search import search
 from npreparam.conformance.signatures import OPS
 from npreparam.conformance.target import Target, is_adapter
@@ -84,7 +84,8 @@ def _kept_runner(job: Job) -> Runner:
 
 def judge_keys(job: Job, chunk: Sequence[Key], runner: Runner | None = None) -> list[Verdict]:
     """The verdicts on some keys; a worker keeps its runner for the next ones."""
-    runner = runner or _kept_runner(job)
+    if runner is None:
+        runner = _kept_runner(job) if isinstance(job.target, str) else job.runner()
     return [judged(key, runner, job.profile)[1] for key in chunk]
 
 
@@ -163,7 +164,8 @@ def diagnosed(sweep: Sweep, runner: Runner, profile: Profile | None = None) -> d
         results = [(case, outputs) for case in cases[:DIAGNOSED] for outputs in relations.ask(case, runner).outputs]
         plain = [case for case in (make_case(key) for key in passed if key.phase in ("pinned", "geometry")) if not case.relation][:DIAGNOSED]
         if results:
-            mistakes = diagnose_all(results, profile, declaration=runner.declaration, ask=asking(runner), passed=plain)
+            with quietly():
+                mistakes = diagnose_all(results, profile, declaration=runner.declaration, ask=asking(runner), passed=plain)
             found[op] = [str(mistake) for mistake in mistakes][:NAMED]
     return found
 
@@ -171,7 +173,8 @@ def diagnosed(sweep: Sweep, runner: Runner, profile: Profile | None = None) -> d
 def trust(wanted: Iterable[Key]) -> tuple[list[str], list[str]]:
     """(caught, missed): the known mistakes that the cases of these keys would have found, and those of the same functions that they would not."""
     cases = [make_case(key) for key in wanted if key.phase != "search" and key.dtype == "float32"]
-    found = caught(cases)
+    with quietly():
+        found = caught(cases)
     ops = dict.fromkeys(case.op for case in cases)
     return ([f"{mistake.op}: {mistake}" for mistake in found],
             [f"{mistake.op}: {mistake}" for op in ops for mistake in mistakes_of(op) if mistake not in found])
