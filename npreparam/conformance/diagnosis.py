@@ -6,9 +6,9 @@ no evidence. Tried are, until something matches: single mistakes; single mistake
 inside the other. A result that the right function gives, of these operands or of rounded ones, has no diagnosis.
 
 Ranking: fewer mistakes first; then operands as they are before rounded ones, finest first; then the same bits; then mistaken values that are
-told from the truth by more than their radius; then usual mistakes before the `seldom` ones; then the order of the register. Findings that only
-the last tells apart are `alike`: the input does not decide between them. Where the target may be asked again, it is given the inputs on which
-they differ most.
+told from the truth by more than their radius; then usual mistakes before races and the `seldom` ones; then the order of the register. Findings
+that only the last tells apart are `alike`: the input does not decide between them. Where the target may be asked again, it is given the inputs on
+which they differ most, and what its answers refute is dropped.
 """
 
 from __future__ import annotations

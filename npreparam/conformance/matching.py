@@ -62,7 +62,7 @@ class Finding:
     def rank(self) -> tuple[int, int, bool, bool, bool]:
         """The ranking rule, but for the order of the register."""
         rounding = [*ROUNDED.values()].index(self.operands) + 1 if self.operands else 0
-        return len(self.mistakes), rounding, not self.same_bits, not self.sharp, any(mistake.seldom for mistake in self.mistakes)
+        return len(self.mistakes), rounding, not self.same_bits, not self.sharp, any(mistake.seldom or mistake.flickers for mistake in self.mistakes)
 
 
 class Failure(NamedTuple):
@@ -125,7 +125,7 @@ def _pairs(case: Case) -> list[tuple[Mistake, ...]]:
 
 
 def _matching(candidates: Iterable[tuple[Mistake, ...]], failure: Failure, profile: Profile) -> list[Finding]:
-    found = [match(mistakes, failure, profile) for mistakes in candidates if all(is_visible(mistake, failure.case) for mistake in mistakes)]
+    found = [match(mistakes, failure, profile) for mistakes in candidates]
     return [finding for finding in found if finding is not None]
 
 

@@ -157,11 +157,11 @@ def diagnosed(sweep: Sweep, runner: Runner, profile: Profile | None = None) -> d
     """For each function that fails, the known mistakes that its failures look like, all taken together; the target is asked again to decide."""
     found = {}
     for op in dict.fromkeys(verdict.op for verdict in sweep.failures()):
-        failed = [verdict.key for verdict in sweep.failures() if verdict.op == op and verdict.level is Level.FAIL]
+        failed = [verdict.key for verdict in sweep.failures() if verdict.op == op and verdict.level in (Level.FAIL, Level.ERROR)]
         passed = [key for key, verdict in sweep.verdicts.items() if key.op == op and verdict.level in (Level.EXACT, Level.OK)]
         cases = [make_case(key) for key in failed if key is not None and key.phase != "search"]
-        answers = [(case, relations.ask(case, runner).outputs) for case in cases if not case.relation][:DIAGNOSED]
-        results = [(case, outputs[0] if len(outputs[0]) > 1 else outputs[0][0]) for case, outputs in answers if outputs]
+        cases.sort(key=lambda case: bool(case.relation))  # plain questions first
+        results = [(case, outputs) for case in cases[:DIAGNOSED] for outputs in relations.ask(case, runner).outputs]
         plain = [case for case in (make_case(key) for key in passed if key.phase in ("pinned", "geometry")) if not case.relation][:DIAGNOSED]
         if results:
             with quietly():

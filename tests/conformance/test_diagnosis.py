@@ -204,3 +204,13 @@ def test_findings_are_the_same_every_time():
     row = mistake_named("conv2d", "stride of H used for W")
     first, second = (diagnose(row.case, mistaken([row], row.case)) for _ in range(2))
     assert first == second
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_a_fault_of_no_known_kind_has_no_diagnosis_in_any_function(op):
+    """One element off by a third: neither one nor two mistakes do that."""
+    case = make_case(Key(op, "random", "float32", 0, 1))
+    right = asking(as_target(next(row for row in MISTAKES.values() if row.op != op)))
+    (first, *rest) = map(np.copy, right(case))
+    first.ravel()[first.size // 2] = first.ravel()[first.size // 2] * np.float32(1.25) + np.float32(0.3)
+    assert diagnose(case, (first, *rest)) == []

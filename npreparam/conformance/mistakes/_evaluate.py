@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from npreparam.conformance.layouts import arranged
 from npreparam.conformance.mistakes._ball import Ball
 from npreparam.conformance.mistakes._registry import Mistake
 from npreparam.conformance.mistakes._right import RIGHT, right
+from npreparam.conformance.runner import quietly
 from npreparam.conformance.signatures import PARAMETERS, REQUIRED
 
 Array = NDArray[Any]
@@ -54,8 +54,7 @@ def call(mistakes: Sequence[Mistake], arguments: Mapping[str, Any]) -> tuple[Any
     """The results of one mistake, or of one with others inside, always as a tuple. Raises what NumPy raises where it does not apply."""
     outer, *inner = mistakes
     functions = right(**{outer.op: lambda **given: _single(call(inner, given))}) if inner else RIGHT
-    with np.errstate(all="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # means of nothing
+    with quietly():
         result = outer.function(functions, **arguments)
     return result if isinstance(result, tuple) else (result,)
 
@@ -70,7 +69,8 @@ def wrong(mistakes: Sequence[Mistake], op: str, arguments: Mapping[str, Any]) ->
     wide = np.dtype(np.float32) if dtype.itemsize < 4 else dtype
     converted = {name: _mapped(value, lambda x: x if x.dtype == wide else x.astype(wide)) for name, value in arguments.items()}
     results = call(mistakes, expanded(op, converted))
-    return tuple(np.array(result, dtype=dtype) for result in results)
+    with quietly():
+        return tuple(np.array(result, dtype=dtype) for result in results)
 
 
 def mistaken(mistakes: Sequence[Mistake], case: Case) -> tuple[Array, ...] | None:
@@ -112,7 +112,8 @@ def outermost(mistake: Mistake, case: Case) -> bool:
         return getattr(RIGHT, case.op)(**given)
 
     try:
-        mistake.function(right(**{case.op: spy}), **expanded(case.op, case.arguments))
+        with quietly():
+            mistake.function(right(**{case.op: spy}), **expanded(case.op, case.arguments))
     except NOT_APPLICABLE:
         return False
     return bool(asked)

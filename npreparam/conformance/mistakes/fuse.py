@@ -65,11 +65,8 @@ def _no_group_offset(right: Any, w: Any, groups: int, transposed: bool, **a: Any
 
 
 def _along_inputs(right: Any, w: Any, **a: Any) -> Any:
-    """The scale along axis 1 where its length fits, or else axis 0 dealt out to groups in turn."""
-    scale, (_, bias) = scale_of(a["gamma"], a["var"], a["eps"]), right.fuse_conv_bn(w=w, **a)
-    if len(scale) == w.shape[1]:
-        return w * scale.reshape(1, -1, 1, 1), bias
-    return w * scale[np.arange(len(scale)) % w.shape[0]][:w.shape[0]].reshape(-1, 1, 1, 1), bias
+    """The scale along axis 1, where its length fits."""
+    return w * scale_of(a["gamma"], a["var"], a["eps"]).reshape(1, -1, 1, 1), right.fuse_conv_bn(w=w, **a)[1]
 
 
 mistake("fuse_conv_bn", "bias of the convolution left out", with_bias(lambda b, beta, mean, s: beta - mean * s), seen="yolov3#807 (KNOWN_BUGS 23)",
