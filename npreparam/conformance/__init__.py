@@ -1,0 +1,1 @@
+"""Conformance: other implementations judged against the reference."""
