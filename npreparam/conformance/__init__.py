@@ -1,1 +1,6 @@
 """Conformance: other implementations judged against the reference."""
+
+from npreparam.conformance.case import Case, Key, Level, Verdict
+from npreparam.conformance.target import Declaration, Target
+
+__all__ = ["Case", "Declaration", "Key", "Level", "Target", "Verdict"]
