@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,14 @@ Array = NDArray[Any]
 
 class Unsupported(NotImplementedError):
     """The framework does not offer this case at all: absent, not wrong."""
+
+
+def framework(module: str, package: str) -> Any:
+    """An installed framework. Raises ImportError that says what to install."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise ImportError(f"this adapter needs {package}, which is not installed: pip install '{package}'") from None
 
 
 def window_of(x_shape: Sequence[int], w_shape: Sequence[int], stride: Size2, padding: Padding, dilation: Size2 = 1, groups: int = 1) -> Window:

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from npreparam._shapes import Padding, Size2, as_pair, extent
+from npreparam._shapes import Padding, Size2, Window, as_pair, extent
 from npreparam.conformance.adapters import _arrays
 from npreparam.conformance.adapters._arrays import Array
+from npreparam.conformance.target import Declaration
 
 LAYOUT = ("NCHW", "OIHW", "NCHW")
 
@@ -23,6 +24,13 @@ class Jax:
 
     def __init__(self, jit: bool = False, nhwc: bool = False) -> None:
         self.jit, self.nhwc = jit, nhwc
+
+    def declare(self) -> Declaration:
+        """Version and dtypes; no batch norm of training, no groups in transposed convolutions."""
+        jax = _arrays.framework("jax", "jax[cpu]")
+        variant = " jit" if self.jit else " NHWC" if self.nhwc else ""
+        return Declaration(f"JAX{variant}", jax.__version__, ("float32", "float64", "float16", "bfloat16"),
+                           {"batch_norm": ("training",), "conv_transpose2d": ("groups",)})
 
     def set_threads(self, count: int) -> None:
         """How many threads XLA may use, before its first computation."""
@@ -87,7 +95,7 @@ class Jax:
         window = _arrays.pool_window(x.shape, kernel, stride, padding)
 
         def total(x: Any) -> Any:
-            return jax.lax.reduce_window(x, np.zeros((), x.dtype), jax.lax.add, (1, 1, *window.kernel), (1, 1, *window.stride), _arrays.widths(window))
+            return jax.lax.reduce_window(x, np.zeros((), x.dtype), jax.lax.add, *_pooling(window))
 
         area = window.kernel[0] * window.kernel[1]
         return self._run(lambda x: total(x) / (area if count_include_pad else total(jax.numpy.ones_like(x))), x)
@@ -97,8 +105,7 @@ class Jax:
         import jax
 
         window = _arrays.pool_window(x.shape, kernel, stride, padding)
-        return self._run(lambda x: jax.lax.reduce_window(x, np.array(-np.inf, x.dtype), jax.lax.max, (1, 1, *window.kernel), (1, 1, *window.stride),
-                                                         _arrays.widths(window)), x)
+        return self._run(lambda x: jax.lax.reduce_window(x, np.array(-np.inf, x.dtype), jax.lax.max, *_pooling(window)), x)
 
     def softplus(self, x: Array) -> Array:
         """jax.nn.softplus."""
@@ -165,6 +172,11 @@ class Jax:
             return tuple(np.array(g) for g in results)
 
 
+def _pooling(window: Window) -> tuple[tuple[Any, ...], ...]:
+    """(kernel, stride, padding) of all four axes."""
+    return (1, 1, *window.kernel), (1, 1, *window.stride), _arrays.widths(window)
+
+
 class _wide:
     """JAX with float64 switched on, which it has not by default."""
 
@@ -184,3 +196,8 @@ class _wide:
 eager = Jax()
 compiled = Jax(jit=True)
 nhwc = Jax(nhwc=True)
+
+
+def __getattr__(name: str) -> Any:
+    """The module itself offers what `eager` does."""
+    return getattr(eager, name)

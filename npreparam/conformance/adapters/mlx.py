@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,18 @@ import numpy as np
 from npreparam._shapes import Padding, Size2, Window
 from npreparam.conformance.adapters import _arrays
 from npreparam.conformance.adapters._arrays import Array
+from npreparam.conformance.target import Declaration
 
 
 class Mlx:
     """MLX behind the judge's signatures; gradients are those of its `vjp` through the forward function."""
+
+    def declare(self) -> Declaration:
+        """Version and dtypes: no float64; pools pad symmetrically and count the padding."""
+        _arrays.framework("mlx.core", "mlx[cpu]")
+        pools = ("padding:asymmetric", "count_include_pad")
+        return Declaration("MLX", version("mlx"), ("float32", "float16", "bfloat16"), {"avg_pool2d": pools, "max_pool2d": pools[:1]})
+
 
     def conv2d(self, x: Array, w: Array, b: Array | None = None, stride: Size2 = 1, padding: Padding = 0, dilation: Size2 = 1,
                groups: int = 1) -> Array:
@@ -147,3 +156,8 @@ def _array(tensor: Any) -> Array:
 
 
 cpu = Mlx()
+
+
+def __getattr__(name: str) -> Any:
+    """The module itself offers what `cpu` does."""
+    return getattr(cpu, name)

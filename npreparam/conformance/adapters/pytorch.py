@@ -11,6 +11,7 @@ import numpy as np
 from npreparam._shapes import Padding, Size2, Window, as_pair
 from npreparam.conformance.adapters import _arrays
 from npreparam.conformance.adapters._arrays import Array
+from npreparam.conformance.target import Declaration
 
 
 class PyTorch:
@@ -21,6 +22,13 @@ class PyTorch:
 
     def __init__(self, channels_last: bool = False, compiled: bool = False) -> None:
         self.channels_last, self.compiled = channels_last, compiled
+
+    def declare(self) -> Declaration:
+        """Version and dtypes; its fold of batch norm does not know groups, and its pools pad by at most half the kernel."""
+        torch = _arrays.framework("torch", "torch")
+        variant = " channels_last" if self.channels_last else " compiled" if self.compiled else ""
+        return Declaration(f"PyTorch{variant}", torch.__version__, ("float32", "float64", "float16", "bfloat16"),
+                           seconds=120.0 if self.compiled else 30.0)
 
     def set_threads(self, count: int) -> None:
         """How many threads PyTorch may use."""
@@ -170,7 +178,7 @@ class PyTorch:
         import torch
 
         def call(mu: Any, sigma: Any, eps: Any) -> Any:
-            with mock.patch("torch.distributions.normal._standard_normal", lambda *args, **kwargs: eps):
+            with mock.patch("torch.distributions.normal._standard_normal", return_value=eps):
                 return torch.distributions.Normal(mu, sigma, validate_args=False).rsample()
 
         return self._run(call, mu, sigma, eps)
@@ -257,3 +265,8 @@ def _native_pool_padding(window: Window) -> tuple[int, int] | None:
 eager = PyTorch()
 channels_last = PyTorch(channels_last=True)
 compiled = PyTorch(compiled=True)
+
+
+def __getattr__(name: str) -> Any:
+    """The module itself offers what `eager` does."""
+    return getattr(eager, name)

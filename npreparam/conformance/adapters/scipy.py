@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from npreparam._shapes import Padding, Size2, extent
+from npreparam.certified.bounds import Profile
 from npreparam.conformance.adapters import _arrays
 from npreparam.conformance.adapters._arrays import Array
+from npreparam.conformance.target import Declaration
 
 
 class SciPy:
@@ -16,6 +18,12 @@ class SciPy:
 
     def __init__(self, method: str = "direct") -> None:
         self.method = method
+
+    def declare(self) -> Declaration:
+        """Version and arithmetic: by FFT, the bounds of a transform."""
+        scipy = _arrays.framework("scipy", "scipy")
+        fast = {dtype: Profile(dtype, dtype, output=dtype, algorithm="fft") for dtype in ("float32", "float64")}
+        return Declaration(f"SciPy {self.method}", scipy.__version__, profiles=fast if self.method == "fft" else {})
 
     def conv2d(self, x: Array, w: Array, b: Array | None = None, stride: Size2 = 1, padding: Padding = 0, dilation: Size2 = 1,
                groups: int = 1) -> Array:
@@ -66,3 +74,8 @@ def _special(name: str, x: Array, **options: Any) -> Array:
 
 direct = SciPy("direct")
 fft = SciPy("fft")
+
+
+def __getattr__(name: str) -> Any:
+    """The module itself offers what `direct` does."""
+    return getattr(direct, name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,18 @@ import numpy as np
 from npreparam._shapes import Padding, Size2, Window, as_pair
 from npreparam.conformance.adapters import _arrays
 from npreparam.conformance.adapters._arrays import Array
+from npreparam.conformance.target import Declaration
 
 
 class Tinygrad:
     """tinygrad behind the judge's signatures; gradients are those of its autograd through the forward function."""
+
+    def declare(self) -> Declaration:
+        """Version and dtypes; transposed convolutions pad symmetrically."""
+        _arrays.framework("tinygrad", "tinygrad")
+        return Declaration("tinygrad", version("tinygrad"), ("float32", "float64", "float16"), {"conv_transpose2d": ("padding:asymmetric",)},
+                           seconds=120.0)
+
 
     def conv2d(self, x: Array, w: Array, b: Array | None = None, stride: Size2 = 1, padding: Padding = 0, dilation: Size2 = 1,
                groups: int = 1) -> Array:
@@ -55,7 +64,7 @@ class Tinygrad:
         arrays = [tinygrad.Tensor(_arrays.ordinary(array)) for array in (gamma, beta, running_mean, running_var)]
         norm = tinygrad.nn.BatchNorm(len(gamma), eps=eps, momentum=momentum)
         norm.weight, norm.bias, norm.running_mean, norm.running_var = arrays
-        with tinygrad.Context(TRAINING=int(training)) if _trains_by_context(tinygrad) else tinygrad.Tensor.train(training):
+        with tinygrad.Context(TRAINING=int(training)):
             y = norm(tinygrad.Tensor(_arrays.ordinary(x))).numpy()
         return (y, norm.running_mean.numpy(), norm.running_var.numpy()) if training else y
 
@@ -122,3 +131,8 @@ def _conv2d(x: Any, w: Any, b: Any, window: Window) -> Any:
 
 
 cpu = Tinygrad()
+
+
+def __getattr__(name: str) -> Any:
+    """The module itself offers what `cpu` does."""
+    return getattr(cpu, name)
