@@ -1,6 +1,7 @@
 """Conformance: other implementations judged against the reference."""
 
 from npreparam.conformance.case import Case, Key, Level, Verdict
+from npreparam.conformance.judge import judge_case
 from npreparam.conformance.target import Declaration, Target
 
-__all__ = ["Case", "Declaration", "Key", "Level", "Target", "Verdict"]
+__all__ = ["Case", "Declaration", "Key", "Level", "Target", "Verdict", "judge_case"]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from npreparam.conformance.signatures import PARAMETERS
+from npreparam.conformance.signatures import PARAMETERS, REQUIRED
 
 PHASES = ("pinned", "exact", "geometry", "adjoint", "relation", "random", "search")
 RELATIONS = ("", "adjoint", "repeat", "batch split", "channel permutation", "threads", "prefilled")
@@ -99,8 +99,8 @@ class Case:
         ['dtype:float32', 'empty batch', 'padding', 'padding:asymmetric']
         """
         defaults = PARAMETERS[self.op]
-        found = {name for name, value in self.arguments.items() if name in defaults and isinstance(value, bool | int | float | str | tuple)
-                 and not _same(value, defaults[name])} - {"kernel", "input_shape", "weight_shape", "bn3", "bn1"}
+        found = {name for name, value in self.arguments.items()
+                 if defaults[name] is not REQUIRED and name not in ("b", "bn_identity") and not _same(value, defaults[name])}
         found |= {name for name in ("b", "bn_identity") if self.arguments.get(name) is not None}
         padding = self.arguments.get("padding")
         if isinstance(padding, str):

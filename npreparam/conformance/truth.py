@@ -75,12 +75,12 @@ def truths(case: Case, declaration: Declaration, profile: Profile | None = None)
     rounded = tuple(_narrowed(value, dtype) for value in values)
     if any(value is None for value in rounded):  # float64 hides a tie: so round once, from the exact value
         rounded = _by_convention(case, declaration, expected(case.op, case.arguments))
-    sound = _around(values, bound(case.op, case.arguments, profile, declaration))
-    probable = sound if (model := _likely(profile)) is None else _around(values, bound(case.op, case.arguments, model, declaration))
+    sound = around(values, bound(case.op, case.arguments, profile, declaration))
+    probable = sound if (model := _likely(profile)) is None else around(values, bound(case.op, case.arguments, model, declaration))
     return tuple(Truth(*row) for row in zip(outputs_of(case.op, case.arguments), rounded, values, sound, probable, strict=True))
 
 
-def _around(values: tuple[Array, ...], limits: tuple[Array, ...]) -> tuple[Array, ...]:
+def around(values: tuple[Array, ...], limits: tuple[Array, ...]) -> tuple[Array, ...]:
     """Bounds around values that are themselves rounded to float64: half an ulp more."""
     with np.errstate(all="ignore"):
         return tuple(np.where(limit == 0, 0, np.nextafter(limit + unit("float64") * np.abs(value) + smallest("float64"), np.inf))
