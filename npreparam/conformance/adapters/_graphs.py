@@ -24,7 +24,8 @@ def model_of(operator: str, inputs: Mapping[str, Array], attributes: Mapping[str
     first = next(iter(inputs.values()))
     results = [helper.make_tensor_value_info(name, element[first.dtype.name], None) for name in outputs]
     node = helper.make_node(operator, list(inputs), list(outputs), **attributes)
-    model = helper.make_model(helper.make_graph([node], "case", values, results), opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    graph = helper.make_graph([node], "case", values, results)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     for value in model.graph.output:
         value.type.tensor_type.ClearField("shape")
     return model.SerializeToString()
@@ -44,10 +45,10 @@ class OnnxGraphs:
 
     def conv2d(self, x: Array, w: Array, b: Array | None = None, stride: Size2 = 1, padding: Padding = 0, dilation: Size2 = 1,
                groups: int = 1) -> Array:
-        """Conv; padding names go to `auto_pad`."""
+        """Conv; padding names go to `auto_pad`, which not every runtime has for dilated kernels."""
         window = _arrays.window_of(x.shape, w.shape, stride, padding, dilation, groups)
         attributes = geometry(window) | {"dilations": list(window.dilation), "group": groups}
-        if isinstance(padding, str):
+        if isinstance(padding, str) and window.dilation == (1, 1):
             attributes = {name: value for name, value in attributes.items() if name != "pads"} | {"auto_pad": padding}
         return self._run("Conv", {"x": x, "w": w, "b": b}, attributes)
 

@@ -83,7 +83,7 @@ class Jax:
         import jax
 
         def call(x: Any, gamma: Any, beta: Any, mean: Any, var: Any) -> Any:
-            gamma, beta, mean, var = (value.reshape(1, -1, 1, 1) for value in (gamma, beta, mean, var))
+            gamma, beta, mean, var = (value.reshape(1, -1, *[1] * (x.ndim - 2)) for value in (gamma, beta, mean, var))
             return jax.nn.standardize(x, 1, mean, var, eps) * gamma + beta
 
         return self._run(call, x, gamma, beta, running_mean, running_var)

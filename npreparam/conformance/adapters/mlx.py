@@ -56,7 +56,8 @@ class Mlx:
         norm = nn.BatchNorm(len(gamma), eps=eps, momentum=momentum)
         norm.train(training)
         norm.weight, norm.bias, norm.running_mean, norm.running_var = (_tensor(value) for value in (gamma, beta, running_mean, running_var))
-        y = _array(norm(_tensor(x).transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2))
+        last = norm(_tensor(np.moveaxis(x, 1, -1)))
+        y = np.moveaxis(_array(last), -1, 1)
         return (y, _array(norm.running_mean), _array(norm.running_var)) if training else y
 
     def avg_pool2d(self, x: Array, kernel: Size2, stride: Size2 | None = None, padding: Padding = 0, count_include_pad: bool = True) -> Array:

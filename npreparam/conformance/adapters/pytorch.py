@@ -40,12 +40,14 @@ class PyTorch:
                groups: int = 1) -> Array:
         """torch.nn.functional.conv2d."""
         window = _arrays.window_of(x.shape, w.shape, stride, padding, dilation, groups)
+        _check_padding(window, w)
         return self._run(lambda x, w, b: _conv2d(x, w, b, window), x, w, b)
 
     def conv2d_input_grad(self, gy: Array, w: Array, input_shape: Sequence[int], stride: Size2 = 1, padding: Padding = 0, dilation: Size2 = 1,
                           groups: int = 1) -> Array:
         """The gradient of conv2d with respect to its input."""
         window = _arrays.window_of(input_shape, w.shape, stride, padding, dilation, groups)
+        _check_padding(window, gy, w)
         x = np.zeros(input_shape, gy.dtype)
         return self._gradients(lambda x, w: _conv2d(x, w, None, window), gy, (x, w), 1)[0]
 
@@ -53,6 +55,7 @@ class PyTorch:
                            groups: int = 1) -> Array:
         """The gradient of conv2d with respect to its weights."""
         window = _arrays.window_of(x.shape, weight_shape, stride, padding, dilation, groups)
+        _check_padding(window, gy)
         w = np.zeros(weight_shape, gy.dtype)
         return self._gradients(lambda w, x: _conv2d(x, w, None, window), gy, (w, x), 1)[0]
 
@@ -255,6 +258,12 @@ def _conv2d(x: Any, w: Any, b: Any, window: Window) -> Any:
 
     even = _arrays.symmetric(window)
     return f.conv2d(x if even is not None else _padded(x, window, 0.0), w, b, window.stride, even or 0, window.dilation, window.groups)
+
+
+def _check_padding(window: Window, *arrays: Array) -> None:
+    """Padding that differs from side to side is no padding of PyTorch's convolution: zeros put there first would turn infinities into NaN."""
+    if _arrays.symmetric(window) is None and not all(np.isfinite(array).all() for array in arrays):
+        raise _arrays.Unsupported("PyTorch's convolutions pad symmetrically")
 
 
 def _native_pool_padding(window: Window) -> tuple[int, int] | None:

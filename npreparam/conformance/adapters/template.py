@@ -58,5 +58,5 @@ def batch_norm(x: Array, gamma: Array, beta: Array, running_mean: Array, running
     """(y, running_mean, running_var) while training, else y; what is not there raises NotImplementedError."""
     if training:
         raise NotImplementedError("this template has no training")
-    gamma, beta, mean, var = (value.reshape(1, -1, 1, 1) for value in (gamma, beta, running_mean, running_var))
+    gamma, beta, mean, var = (value.reshape(1, -1, *[1] * (x.ndim - 2)) for value in (gamma, beta, running_mean, running_var))
     return (x - mean) / np.sqrt(var + x.dtype.type(eps)) * gamma + beta
