@@ -136,8 +136,9 @@ def _of_output(verdict: Verdict, actual: Array, truth: Truth, exact: bool) -> Ve
     index = tuple(map(int, np.unravel_index(worst, actual.shape)))
     level = GRADES[int(grade[index])]
     verdict = dataclasses.replace(
-        verdict, level=level, ulp=0.0 if level is Level.EXACT else float(ulps(actual, truth)[index]), ratio=min(float(ratio[index]), LARGEST_RATIO),
-        output=truth.name, index=index, expected=float(truth.rounded[index]), actual=float(actual[index]), counts=counts)
+        verdict, level=level, ulp=0.0 if level is Level.EXACT or np.isinf(truth.bound[index]) else float(ulps(actual, truth)[index]),
+        ratio=min(float(ratio[index]), LARGEST_RATIO), output=truth.name, index=index,
+        expected=float(truth.rounded[index]), actual=float(actual[index]), counts=counts)
     return verdict if level is not Level.FAIL else dataclasses.replace(verdict, explanation=_in_words(verdict, actual, truth, exact))
 
 

@@ -122,14 +122,9 @@ class Target:
 
         `out` is an array to write into, passed on where given. Whatever the function raises is raised.
         """
-        positional, keywords = bound_arguments(op, self._by_convention(op, arguments))
+        positional, keywords = bound_arguments(op, by_convention(self.declaration, op, arguments))
         result = getattr(self.functions, op)(*positional, **keywords, **({} if out is None else {"out": out}))
         return tuple(result) if len(outputs_of(op, arguments)) > 1 and isinstance(result, tuple | list) else (result,)
-
-    def _by_convention(self, op: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        if op == "batch_norm" and self.declaration.momentum == "old":
-            return {**arguments, "momentum": 1.0 - arguments.get("momentum", 0.1)}
-        return arguments
 
     def set_threads(self, count: int) -> bool:
         """Let the implementation use so many threads, if it offers `set_threads`."""
@@ -138,6 +133,13 @@ class Target:
             return False
         setter(count)
         return True
+
+
+def by_convention(declaration: Declaration, op: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The arguments as an implementation with these conventions means them."""
+    if op == "batch_norm" and declaration.momentum == "old":
+        return {**arguments, "momentum": 1.0 - arguments.get("momentum", 0.1)}
+    return arguments
 
 
 def declaration_of(functions: Any, target: Any) -> Declaration:

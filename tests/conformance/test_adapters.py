@@ -83,7 +83,8 @@ def test_running_statistics_follow_the_declared_conventions(spec):
     runner = runner_of(spec)
     one = np.float32([1, 1])
     x = np.float32([[1, 10], [3, 10], [8, 40]]).reshape(3, 2, 1, 1)
-    case = Case("batch_norm", {"x": x, "gamma": one, "beta": one, "running_mean": 0 * one, "running_var": 2 * one, "training": True, "momentum": 0.25})
+    case = Case("batch_norm", {"x": x, "gamma": one, "beta": one, "running_mean": 0 * one, "running_var": 2 * one, "training": True,
+                               "momentum": 0.25})
     verdict = judge_case(case, runner)
     assert verdict.conforms, verdict
     assert verdict.level is not Level.ABSENT

@@ -1,8 +1,11 @@
-"""npreparam itself: `ops` and `fuse` on trial against `certified`."""
+"""npreparam itself: its primitives and its folding."""
 
-from npreparam import __version__, set_num_threads
+from __future__ import annotations
+
+from npreparam import __version__
 from npreparam.conformance.target import Declaration
 from npreparam.fuse import fuse_conv_bn, fuse_repvgg
+from npreparam.kernels._threads import set_num_threads as set_threads
 from npreparam.ops import (
     avg_pool2d,
     batch_norm,
@@ -26,7 +29,6 @@ from npreparam.ops import (
 )
 
 declaration = Declaration("npreparam", __version__)
-set_threads = set_num_threads
 
 __all__ = ["avg_pool2d", "batch_norm", "batch_norm_grad", "bce_with_logits", "conv2d", "conv2d_input_grad", "conv2d_weight_grad",
            "conv_transpose2d", "cross_entropy", "declaration", "fuse_conv_bn", "fuse_repvgg", "gaussian_kl", "linear", "log_softmax", "max_pool2d",
