@@ -9,8 +9,9 @@ import typer
 from rich.console import Console
 
 from npreparam import __version__
-from npreparam._errors import ArgumentError, FormatError
+from npreparam._errors import ArgumentError, DTypeError, FormatError
 from npreparam.cli import judge as judging
+from npreparam.cli import vectors as writing
 from npreparam.cli.fuse import Answers, reported, run_fuse, run_verify
 from npreparam.cli.output import prepare_folder
 from npreparam.cli.tour import Tour, load
@@ -119,3 +120,24 @@ def judge(
         Console(stderr=True).print(f"npreparam judge: {error}", style="red", markup=False, soft_wrap=True)
         status = judging.COULD_NOT
     raise typer.Exit(status)
+
+
+@app.command()
+def vectors(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write into, or to check.")],
+    form: Annotated[str, typer.Option("--format", help="npz, onnx or safetensors.")] = "safetensors",
+    ops: Annotated[str | None, typer.Option(help="Functions, between commas.", show_default="all; for onnx, those with an operator")] = None,
+    dtypes: Annotated[str, typer.Option(help="float16, bfloat16, float32, float64.")] = "float32,float64",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all cases: same seed, same bytes.")] = 0,
+    count: Annotated[int, typer.Option(min=1, help="Cases of each kind, function and dtype.")] = 6,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing: check the folder against its manifest.")] = False,
+) -> None:
+    """Write golden vectors: inputs, attributes, correctly rounded results and sound bounds, for tests in any language."""
+    try:
+        ok = writing.check(folder, Console()) if check else not writing.write(folder, form, ops, dtypes, seed, count, overwrite, Console())
+    except (FormatError, ArgumentError, DTypeError, ImportError, OSError) as error:
+        Console(stderr=True).print(f"npreparam vectors: {error}", style="red", markup=False, soft_wrap=True)
+        ok = False
+    if not ok:
+        raise typer.Exit(1)

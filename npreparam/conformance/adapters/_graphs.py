@@ -28,7 +28,7 @@ def model_of(operator: str, inputs: Mapping[str, Array], attributes: Mapping[str
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     for value in model.graph.output:
         value.type.tensor_type.ClearField("shape")
-    return model.SerializeToString()
+    return model.SerializeToString(deterministic=True)
 
 
 def geometry(window: Window) -> dict[str, Any]:
@@ -106,3 +106,18 @@ class OnnxGraphs:
         given = {name: _arrays.ordinary(np.asarray(array)) for name, array in inputs.items() if array is not None}
         results = [np.asarray(array) for array in self._evaluate(model_of(operator, given, attributes or {}, outputs), given)]
         return results if len(outputs) > 1 else results[0]
+
+
+def graph_of(op: str, arguments: Mapping[str, Any]) -> tuple[bytes, dict[str, Array]]:
+    """The model of one call, with the shapes of its results, and its inputs."""
+    from onnx import ModelProto, shape_inference
+
+    asked: list[tuple[bytes, dict[str, Array]]] = []
+
+    def remember(model: bytes, inputs: dict[str, Array]) -> list[Array]:
+        asked.append((model, inputs))
+        return [np.zeros(0)] * 3
+
+    getattr(OnnxGraphs(remember), op)(**arguments)
+    model, inputs = asked[0]
+    return shape_inference.infer_shapes(ModelProto.FromString(model)).SerializeToString(deterministic=True), inputs
