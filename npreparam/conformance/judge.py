@@ -14,16 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npreparam.certified.bounds import Profile
-from npreparam.certified.bounds.profile import FORMATS, is_value_of
 from npreparam.conformance import relations
 from npreparam.conformance.case import Case, Level, Verdict
+from npreparam.conformance.explain import explaining_profile
+from npreparam.conformance.grade import GRADES, LARGEST_RATIO, grades, misshapen, ulps
 from npreparam.conformance.runner import InProcess, Runner
 from npreparam.conformance.target import Declaration
-from npreparam.conformance.truth import Truth, around, explaining_profiles, truths, try_bound
+from npreparam.conformance.truth import Truth, truths
 
 Array = NDArray[Any]
-LARGEST_RATIO = 1e300  # stands for infinity, which JSON does not have
-GRADES = (Level.EXACT, Level.OK, Level.SUSPECT, Level.FAIL)
 
 
 def judge_case(case: Case, target: Any, profile: Profile | None = None) -> Verdict:
@@ -88,44 +87,6 @@ def _of_outputs(verdict: Verdict, outputs: tuple[Array, ...], found: tuple[Truth
     return dataclasses.replace(worst, counts=counts)
 
 
-def misshapen(outputs: tuple[Any, ...], found: tuple[Truth, ...]) -> str:
-    """What is wrong with the number, shapes or dtypes of results; or ""."""
-    if len(outputs) != len(found):
-        return f"returns {len(outputs)} results, but there must be {len(found)}: {', '.join(truth.name for truth in found)}"
-    for actual, truth in zip(outputs, found, strict=True):
-        if actual.shape != truth.rounded.shape:
-            return f"`{truth.name}` has shape {actual.shape}, but must have shape {truth.rounded.shape}"
-        if actual.dtype != truth.rounded.dtype:
-            return f"`{truth.name}` has dtype {actual.dtype}, but must have dtype {truth.rounded.dtype}, that of the arguments"
-    return ""
-
-
-def grades(actual: Array, truth: Truth, exact: bool = False) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
-    """(index into GRADES, error/bound) of every element; the latter infinite where NaN or an infinity is out of place."""
-    with np.errstate(all="ignore"):
-        wide, rounded = actual.astype(np.float64), truth.rounded.astype(np.float64)
-        same = (wide == rounded) | (np.isnan(wide) & np.isnan(rounded))
-        error = np.abs(wide - truth.value)
-        undecided = np.isinf(truth.bound)
-        ratio = np.where(error == 0, 0.0, error / truth.bound)
-        strange = ~(np.isfinite(wide) & np.isfinite(truth.value))
-        ratio = np.where(same | undecided, np.where(strange | undecided, 0.0, ratio), np.where(strange, np.inf, ratio))
-        doubtful = (error > truth.likely) & ~undecided
-    grade = np.where(ratio > 1, 3, np.where(doubtful, 2, 1))
-    if exact:
-        grade = np.where(undecided, 1, 3)
-    return np.where(same, 0, grade).astype(np.int8), ratio
-
-
-def ulps(actual: Array, truth: Truth) -> NDArray[np.float64]:
-    """|actual - expected| in units in the last place of the dtype, at the expected value."""
-    form = FORMATS[truth.rounded.dtype.name]
-    with np.errstate(all="ignore"):
-        exponent = np.maximum(np.frexp(np.where(np.isfinite(truth.value), truth.value, 0))[1] - 1, form.e_min)
-        found = np.abs(actual.astype(np.float64) - truth.value) / np.ldexp(1.0, exponent - form.precision + 1)
-    return np.where(np.isfinite(found), found, LARGEST_RATIO)
-
-
 def _of_output(verdict: Verdict, actual: Array, truth: Truth, exact: bool) -> Verdict:
     """The verdict on one result."""
     grade, ratio = grades(actual, truth, exact)
@@ -166,25 +127,3 @@ def explained(verdict: Verdict, case: Case, outputs: tuple[Array, ...], found: t
         return verdict
     actual = outputs if len(outputs) > 1 else outputs[0]
     return dataclasses.replace(verdict, diagnosis=tuple(str(found) for found in diagnose(case, actual, profile)))
-
-
-def explaining_profile(case: Case, outputs: tuple[Array, ...], found: tuple[Truth, ...], declaration: Declaration, profile: Profile) -> str:
-    """The name of the arithmetic with the smallest bounds, of those within which all results are; or ""."""
-    fits = []
-    for name, other in explaining_profiles(profile, case.dtype):
-        if case.exact and other.algorithm == "direct" and not _rounds_operands(case, other):
-            continue
-        declared = dataclasses.replace(declaration, variance="one_pass") if name == "one-pass variance" else declaration
-        limits = try_bound(case.op, case.arguments, other, declared)
-        if limits is None or any((np.isinf(limit) & np.isfinite(truth.bound)).any() for limit, truth in zip(limits, found, strict=True)):
-            continue
-        limits = around(tuple(truth.value for truth in found), limits)
-        wider = [truth._replace(bound=limit, likely=limit) for truth, limit in zip(found, limits, strict=True)]
-        if all((grades(actual, truth)[0] < GRADES.index(Level.FAIL)).all() for actual, truth in zip(outputs, wider, strict=True)):
-            fits.append((sum(float(np.sum(limit)) for limit in limits), len(fits), name))
-    return min(fits)[2] if fits else ""
-
-
-def _rounds_operands(case: Case, profile: Profile) -> bool:
-    """Whether some operand is no number of the profile's input format."""
-    return not all(is_value_of(array.astype(np.float64), profile.input_rounding).all() for array in case.arrays().values())

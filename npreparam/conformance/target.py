@@ -89,7 +89,7 @@ class Declaration:
 class Target:
     """An implementation on trial: its functions, what it declares, and, where it has one, the text it was named by.
 
-    >>> import types
+    >>> import types, numpy as np
     >>> target = Target.of(types.SimpleNamespace(tanh=np.tanh))
     >>> target.offers(), target.call("tanh", {"x": np.zeros(1)})
     (('tanh',), (array([0.]),))
