@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from npreparam.cli import vectors as writing
 from npreparam.cli.fuse import Answers, reported, run_fuse, run_verify
 from npreparam.cli.output import prepare_folder
 from npreparam.cli.tour import Tour, load
+from npreparam.conformance.cluster import connected
 
 app = typer.Typer(help="Structural and generative re-parameterization, from scratch in NumPy and Numba.", no_args_is_help=True,
                   add_completion=False, pretty_exceptions_enable=False)
@@ -102,6 +104,7 @@ def judge(
     isolate: Annotated[bool | None, typer.Option("--isolate/--no-isolate", help="Run the target in a process of its own.",
                                                  show_default="yes for built-in adapters")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes to judge in.")] = 1,
+    scheduler: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Judge on the Dask cluster there, such as tcp://host:8786.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the report as JSON.")] = None,
     html_file: Annotated[Path | None, typer.Option("--html", help="Write the report as a page.")] = None,
     junit_file: Annotated[Path | None, typer.Option("--junit", help="Write the report as JUnit XML.")] = None,
@@ -115,7 +118,8 @@ def judge(
         formats = None if dtypes is None else tuple(part.strip() for part in dtypes.split(","))
         trial = judging.Trial(target, judging.as_ops(ops), formats, profile, judging.as_seconds(budget), rounds, seed, isolate, jobs,
                               {name: path for name, path in given.items() if path is not None}, resume)
-        status = judging.judge(trial, Console())
+        with nullcontext() if scheduler is None else connected(scheduler) as executor:
+            status = judging.judge(trial, Console(), executor)
     except (FormatError, ArgumentError, ImportError, OSError) as error:
         Console(stderr=True).print(f"npreparam judge: {error}", style="red", markup=False, soft_wrap=True)
         status = judging.COULD_NOT
