@@ -59,10 +59,10 @@ def rounded_operands(case: Case, form: str) -> Case | None:
 
     if all(is_value_of(array.astype(np.float64), form).all() for array in case.arrays().values()):
         return None
-    arguments = {name: rounded(value) for name, value in case.arguments.items()}
-    other = dataclasses.replace(case, arguments=arguments, exact=False)
-    inside = all(np.abs(array[np.isfinite(array)]).max(initial=0) <= largest(form) for array in case.arrays().values())
-    return other if inside else None
+    numbers = [array.astype(np.float64) for array in case.arrays().values()]
+    if any(np.abs(array[np.isfinite(array)]).max(initial=0) > largest(form) for array in numbers):
+        return None
+    return dataclasses.replace(case, arguments={name: rounded(value) for name, value in case.arguments.items()}, exact=False)
 
 
 def _to_format(value: Array, form: str) -> Array:

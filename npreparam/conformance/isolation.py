@@ -14,6 +14,7 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 from typing import Any
 
@@ -42,12 +43,16 @@ class Isolated:
     """
 
     def __init__(self, spec: str, seconds: float | None = None) -> None:
-        self.spec, self._process = spec, None
+        self.spec, self._process, self._lock = spec, None, threading.Lock()
         self._start()
         self.seconds = self.declaration.seconds if seconds is None else seconds
 
     def ask(self, question: Question) -> Reply:
-        """The reply to one question, or CRASH or TIMEOUT."""
+        """The reply to one question, or CRASH or TIMEOUT; questions of several threads wait for each other."""
+        with self._lock:
+            return self._ask(question)
+
+    def _ask(self, question: Question) -> Reply:
         try:
             if self._process is None:
                 self._start()

@@ -12,8 +12,8 @@ Array = NDArray[Any]
 
 
 def _channels_last(x: Array) -> Array:
-    """Four axes stored as NHWC; others as they are."""
-    return np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2) if x.ndim == 4 else x
+    """Four axes stored as NHWC, with strides that say so even for one channel; others as they are."""
+    return np.array(x.transpose(0, 2, 3, 1), order="C").transpose(0, 3, 1, 2) if x.ndim == 4 else x
 
 
 def _strided(x: Array) -> Array:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +20,29 @@ from npreparam.conformance.runner import Runner
 from npreparam.exact.rounding import dtype_of
 
 EXAMPLES = 60
+SHRINKS = 150  # questions asked after the first failure, to make it smaller
 WIDTHS = {"float16": 16, "bfloat16": 16, "float32": 32, "float64": 64}  # every bfloat16 number that is drawn is rounded to one
+
+
+_ONE_AT_A_TIME = threading.Lock()
 
 
 class _FoundError(Exception):
     pass
+
+
+@contextmanager
+def _same_everywhere() -> Iterator[None]:
+    """Keep Hypothesis from drawing constants that it finds in whatever modules of the user's this process has loaded."""
+    from hypothesis.internal.conjecture import providers
+
+    with _ONE_AT_A_TIME:
+        if not all(hasattr(providers, name) for name in ("_get_local_constants", "Constants", "CONSTANTS_CACHE")):
+            yield  # another version of Hypothesis, perhaps without this feature
+            return
+        cache = type(providers.CONSTANTS_CACHE)(1024)
+        with mock.patch.object(providers, "_get_local_constants", providers.Constants), mock.patch.object(providers, "CONSTANTS_CACHE", cache):
+            yield
 
 
 class DrawnSource:
@@ -70,6 +91,7 @@ def search(key: Key, runner: Runner, profile: Profile | None = None, examples: i
 
     best: list[tuple[Case, Verdict]] = []
     failed: list[tuple[Case, Verdict]] = []
+    left = SHRINKS
 
     @st.composite
     def arguments(draw: st.DrawFn) -> dict[str, Any]:
@@ -82,6 +104,10 @@ def search(key: Key, runner: Runner, profile: Profile | None = None, examples: i
               suppress_health_check=list(HealthCheck), report_multiple_bugs=False, print_blob=False)
     @given(arguments())
     def trial(given_arguments: dict[str, Any]) -> None:
+        nonlocal left
+        left -= bool(failed)
+        if left < 0:
+            return
         case = Case(key.op, given_arguments, key.phase, "search", key)
         verdict = judge_case(case, runner, profile)
         if not verdict.conforms:
@@ -92,11 +118,12 @@ def search(key: Key, runner: Runner, profile: Profile | None = None, examples: i
         target(min(verdict.ratio, 1.0) if math.isfinite(verdict.ratio) else 1.0)
 
     try:
-        trial()
+        with _same_everywhere():
+            trial()
     except _FoundError:
         return failed[0]
     except Exception:
-        if failed:  # Hypothesis found the target to be flaky: it failed once, which is enough
+        if failed:  # found to be flaky, since SHRINKS are used up or the target changes its mind: it failed once, which is enough
             return failed[0]
         raise
     return best[0]

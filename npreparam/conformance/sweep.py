@@ -113,7 +113,10 @@ def run(job: Job, *, ops: Sequence[str] = OPS, dtypes: Sequence[str] | None = No
     """
     runner = job.runner()
     try:
-        dtypes = tuple(dtype for dtype in (runner.declaration.dtypes if dtypes is None else dtypes))
+        declared = runner.declaration.dtypes
+        dtypes = tuple(declared if dtypes is None else dict.fromkeys(dtypes))
+        if strange := [dtype for dtype in dtypes if dtype not in declared]:
+            raise ArgumentError(f"`dtypes` names {strange[0]!r}, but the target declares {', '.join(declared)}")
         sweep, begin, planned = Sweep(), time.monotonic(), 0
         offered = [op for op in ops if op in runner.offers]
         while offered and (sweep.rounds < rounds if rounds is not None else _in_time(sweep.rounds, time.monotonic() - begin, budget)):
