@@ -8,6 +8,7 @@ where it is infinite, equal. A bound of 0 asks for equality.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from npreparam.checkpoints._files import written
 from npreparam.conformance.case import Case, Key
 from npreparam.conformance.cases import keys, make_case
 from npreparam.conformance.cases.tables import TABLES
-from npreparam.conformance.signatures import OPS
+from npreparam.conformance.signatures import OPS, PARAMETERS
 from npreparam.conformance.target import Declaration
 from npreparam.conformance.truth import truths
 
@@ -70,7 +71,8 @@ def write_vectors(folder: Path | str, form: str = "safetensors", ops: Sequence[s
     chosen = vector_keys(ops, dtypes, seed, count)
     records = []
     for number, key in enumerate(chosen, 1):
-        records.append(_write_case(folder, form, make_case(key)))
+        case = make_case(key)
+        records.append(_write_case(folder, form, _as_onnx(case) if form == "onnx" else case))
         if step is not None:
             step(number, len(chosen))
     manifest = {"producer": "npreparam", "version": __version__, "format": form, "seed": seed, "rule": RULE, "vectors": records}
@@ -134,6 +136,14 @@ def _write_case(folder: Path, form: str, case: Case) -> dict[str, Any]:
     return {"name": str(case.key), "op": case.op, "about": case.name, "inputs": _rows("input", inputs), "attributes": attributes,
             "expected": _rows("expected", expected), "bound": _rows("bound", bound),
             "files": {path.relative_to(folder).as_posix(): _digest(path) for path in files}}
+
+
+def _as_onnx(case: Case) -> Case:
+    """With `eps` and `momentum` as ONNX can hold them: attributes are float32 numbers, and momentum is the weight of the old statistic."""
+    rounded = {"eps": lambda eps: float(np.float32(eps)), "momentum": lambda momentum: 1.0 - float(np.float32(1.0 - momentum))}
+    defaults = {name: value for name, value in PARAMETERS[case.op].items() if name in rounded}
+    return dataclasses.replace(case, arguments={**case.arguments, **{name: rounded[name](case.arguments.get(name, value))
+                                                                     for name, value in defaults.items()}})
 
 
 def flattened(arguments: Mapping[str, Any]) -> tuple[dict[str, Array], dict[str, Any]]:

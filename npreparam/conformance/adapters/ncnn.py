@@ -1,4 +1,4 @@
-"""ncnn on the CPU: one image at a time, in float32, with its fast algorithms or by direct sums."""
+"""ncnn on the CPU: one image at a time, with its default options or by direct sums in float32."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ MAGIC, FLOAT32_FOLLOWS = 7767517, b"\0\0\0\0"
 
 
 class Ncnn:
-    """ncnn's layers behind the judge's signatures: every call is a network of one layer. Without `fast`, no Winograd and no matrix product."""
+    """ncnn's layers behind the judge's signatures: every call is a network of one layer.
+
+    `fast` has its default options; without it there is no Winograd, no matrix product, and no float16 weights of inner products.
+    """
 
     def __init__(self, fast: bool = True) -> None:
         self.fast, self._threads = fast, 1
 
     def declare(self) -> Declaration:
-        """Version and dtype; its fast 3x3 convolution is Winograd F(6,3)."""
+        """Version and dtype; its fast 3x3 convolution may be Winograd's, its inner products have float16 weights."""
         ncnn = _arrays.framework("ncnn", "ncnn")
         return Declaration("ncnn" if self.fast else "ncnn direct", ncnn.__version__, ("float32",), {"*": ("empty batch",)})
 
@@ -89,7 +92,8 @@ class Ncnn:
 
         net = ncnn.Net()
         net.opt.num_threads = self._threads
-        net.opt.use_winograd_convolution = net.opt.use_sgemm_convolution = net.opt.use_packing_layout = self.fast
+        if not self.fast:
+            net.opt.use_winograd_convolution = net.opt.use_sgemm_convolution = net.opt.use_packing_layout = net.opt.use_fp16_storage = False
         options = " ".join(f"{key}={value}" for key, value in parameters.items())
         with tempfile.TemporaryDirectory() as folder:
             model = Path(folder) / "layer.bin"

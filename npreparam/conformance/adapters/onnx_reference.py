@@ -6,7 +6,7 @@ from typing import Any
 
 from npreparam.conformance.adapters import _arrays
 from npreparam.conformance.adapters._arrays import Array
-from npreparam.conformance.adapters._graphs import OnnxGraphs
+from npreparam.conformance.adapters._graphs import UNSUPPORTED, OnnxGraphs
 from npreparam.conformance.target import Declaration
 
 
@@ -19,7 +19,7 @@ class OnnxReference(OnnxGraphs):
     def declare(self) -> Declaration:
         """Version, dtypes, and the running variance of ONNX, which is the biased one."""
         onnx = _arrays.framework("onnx", "npreparam[onnx]")
-        return Declaration("onnx.reference", onnx.__version__, ("float32", "float64", "float16"), running_variance="biased")
+        return Declaration("onnx.reference", onnx.__version__, ("float32", "float64", "float16"), UNSUPPORTED, running_variance="biased")
 
 
 def _evaluated(model: bytes, inputs: dict[str, Array]) -> list[Array]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from npreparam.conformance.adapters import _arrays
 from npreparam.conformance.adapters._arrays import Array
-from npreparam.conformance.adapters._graphs import OnnxGraphs
+from npreparam.conformance.adapters._graphs import UNSUPPORTED, OnnxGraphs
 from npreparam.conformance.target import Declaration
 
 
@@ -22,7 +22,7 @@ class OnnxRuntime(OnnxGraphs):
         """Version, dtypes, and the running variance of ONNX, which is the biased one."""
         runtime = _arrays.framework("onnxruntime", "onnxruntime")
         _arrays.framework("onnx", "npreparam[onnx]")
-        return Declaration("ONNX Runtime", runtime.__version__, ("float32", "float64", "float16"), running_variance="biased")
+        return Declaration("ONNX Runtime", runtime.__version__, ("float32", "float64", "float16"), UNSUPPORTED, running_variance="biased")
 
     def set_threads(self, count: int) -> None:
         """How many threads an operator may use."""

@@ -25,7 +25,8 @@ class OpenVino:
     def declare(self) -> Declaration:
         """Version and dtypes."""
         openvino = _arrays.framework("openvino", "openvino")
-        return Declaration("OpenVINO" if self.hinted else "OpenVINO default precision", openvino.__version__.partition("-")[0], ("float32",))
+        return Declaration("OpenVINO" if self.hinted else "OpenVINO default precision", openvino.__version__.partition("-")[0], ("float32",),
+                           dict.fromkeys(("linear", "avg_pool2d", "max_pool2d"), ("empty batch",)))
 
     def set_threads(self, count: int) -> None:
         """How many threads an inference may use."""

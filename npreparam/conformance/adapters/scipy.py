@@ -20,11 +20,14 @@ class SciPy:
         self.method = method
 
     def declare(self) -> Declaration:
-        """Version and arithmetic: by FFT, the bounds of a transform; scipy.stats computes in float64."""
+        """Version and arithmetic: by FFT, the bounds of a transform; scipy.stats computes in float64.
+
+        The zeros between and around make NaN of infinities.
+        """
         scipy = _arrays.framework("scipy", "scipy")
         fast = {dtype: Profile(dtype, dtype, output=dtype, algorithm="fft") for dtype in ("float32", "float64")}
-        return Declaration(f"SciPy {self.method}", scipy.__version__, unsupported={"normal_log_prob": ("dtype:float32",)},
-                           profiles=fast if self.method == "fft" else {})
+        absent = {"normal_log_prob": ("dtype:float32",), "conv2d": ("special values",)}
+        return Declaration(f"SciPy {self.method}", scipy.__version__, unsupported=absent, profiles=fast if self.method == "fft" else {})
 
     def conv2d(self, x: Array, w: Array, b: Array | None = None, stride: Size2 = 1, padding: Padding = 0, dilation: Size2 = 1,
                groups: int = 1) -> Array:
