@@ -104,6 +104,9 @@ def judge(trial: Trial, console: Console, executor: Executor | None = None) -> i
     if not sweep.complete:
         console.print("interrupted; the report holds what was judged so far" + (", --resume goes on" if "json" in trial.files else ""))
         return COULD_NOT
+    known_mistakes = len(sweep.caught) + len(sweep.missed)
+    if known_mistakes:
+        console.print(f"these cases would have caught {len(sweep.caught)} of {known_mistakes} known mistakes of these functions")
     asked = [verdict for verdict in sweep.verdicts.values() if verdict.level is not Level.ABSENT]
     console.print(f"{declaration.name} {declaration.version}".strip() + f": {len(asked)} cases in {sweep.rounds} rounds, "
                   + ("conforms" if not failures else f"{len(failures)} failures"), markup=False)
@@ -161,6 +164,9 @@ def _tell(failures: list[Verdict], sweep: Sweep, known: KnownFailures, console: 
                       + (f" (and {len(others)} more)" if others else ""), markup=False, soft_wrap=True)
     if len(groups) > SHOWN:
         console.print(f"... and {len(groups) - SHOWN} more kinds; --json has all")
+    for op, names in sweep.diagnosis.items():
+        if names and any(verdict.op == op for verdict in failures):
+            console.print(f"{op} looks like: {names[0]}", markup=False, soft_wrap=True)
     expected = len(sweep.failures()) - len(failures)
     if expected:
         console.print(f"{expected} failures are known")

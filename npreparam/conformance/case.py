@@ -11,7 +11,7 @@ import numpy as np
 
 from npreparam.conformance.signatures import PARAMETERS, REQUIRED
 
-PHASES = ("exact", "geometry", "adjoint", "relation", "random", "search")
+PHASES = ("pinned", "exact", "geometry", "adjoint", "relation", "random", "search")
 RELATIONS = ("", "adjoint", "repeat", "batch split", "channel permutation", "threads", "prefilled")
 
 

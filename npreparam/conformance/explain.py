@@ -22,6 +22,8 @@ ROUNDED = {"float32": "float32 inputs", "tf32": "TF32 inputs", "float16": "float
 ALGORITHMS = {"winograd_f2_3": "Winograd F(2,3)", "winograd_f4_3": "Winograd F(4,3)", "winograd_f6_3": "Winograd F(6,3)",
               "float32": "float32 sums", "fft_float32": "a fast Fourier transform", "tf32": "TF32 tensor cores", "float16_float16": "float16 sums",
               "bfloat16_float32": "bfloat16 operands, rounded somehow"}
+SUMS = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad", "conv_transpose2d", "linear")  # what transforms and tensor cores are made for
+ELEMENTWISE = ("float32", "float16_float16")  # the only arithmetic that makes sense for the other functions
 
 
 def explaining_profile(case: Case, outputs: tuple[Array, ...], found: tuple[Truth, ...], declaration: Declaration, profile: Profile) -> str:
@@ -84,6 +86,8 @@ def _other_bounds(case: Case, declaration: Declaration, profile: Profile) -> lis
     candidates = [("subnormal numbers flushed to zero", dataclasses.replace(profile, flush_to_zero=True), declaration),
                   ("one-pass variance", profile, dataclasses.replace(declaration, variance="one_pass"))]
     for name, words in ALGORITHMS.items():
+        if case.op not in SUMS and name not in ELEMENTWISE:
+            continue
         other = dataclasses.replace(bounds.PROFILES[name.upper()], output=profile.output)
         coarser = unit(other.accumulator) >= unit(profile.accumulator) and unit(other.input_rounding) >= unit(profile.input_rounding)
         if other != profile and coarser and (not case.exact or other.algorithm != "direct"):

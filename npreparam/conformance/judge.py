@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from npreparam.certified.bounds import Profile
 from npreparam.conformance import relations
 from npreparam.conformance.case import Case, Level, Verdict
-from npreparam.conformance.explain import explaining_profile
+from npreparam.conformance.explain import ROUNDED, explaining_profile
 from npreparam.conformance.grade import GRADES, LARGEST_RATIO, grades, misshapen, ulps
-from npreparam.conformance.runner import InProcess, Runner
+from npreparam.conformance.runner import InProcess, Runner, quietly
 from npreparam.conformance.target import Declaration
 from npreparam.conformance.truth import Truth, truths
 
@@ -117,13 +117,14 @@ def _in_words(verdict: Verdict, actual: Array, truth: Truth, exact: bool) -> str
 
 def explained(verdict: Verdict, case: Case, outputs: tuple[Array, ...], found: tuple[Truth, ...], declaration: Declaration,
               profile: Profile) -> Verdict:
-    """A FAIL with the tightest other arithmetic that explains it, or else the known mistakes that it looks like."""
+    """A FAIL with the tightest other arithmetic that explains it, and, unless that is just coarser operands, the known mistakes it looks like."""
+    from npreparam.conformance.diagnosis import diagnose  # which judges, too
+
     name = explaining_profile(case, outputs, found, declaration, profile)
     if name:
-        return dataclasses.replace(verdict, profile=name, explanation=f"{verdict.explanation}; consistent with {name}")
-    try:
-        from npreparam.conformance.diagnosis import diagnose
-    except ImportError:
+        verdict = dataclasses.replace(verdict, profile=name, explanation=f"{verdict.explanation}; consistent with {name}")
+    if name in ROUNDED.values():
         return verdict
     actual = outputs if len(outputs) > 1 else outputs[0]
-    return dataclasses.replace(verdict, diagnosis=tuple(str(found) for found in diagnose(case, actual, profile)))
+    with quietly():
+        return dataclasses.replace(verdict, diagnosis=tuple(map(str, diagnose(case, actual, profile, declaration=declaration))))

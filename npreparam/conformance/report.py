@@ -69,7 +69,9 @@ def record(job: Job, declaration: Declaration, sweep: Sweep, settings: Mapping[s
     return {"format": FORMAT, "target": job.target if isinstance(job.target, str) else declaration.name, "name": declaration.name,
             "version": declaration.version, **settings, "profile": None if job.profile is None else dataclasses.asdict(job.profile),
             "rounds": sweep.rounds, "complete": sweep.complete, "conforms": not sweep.failures(),
-            "summary": summary(sweep.verdicts.values()), "verdicts": [_row(verdict) for verdict in sweep.verdicts.values()]}
+            "summary": summary(sweep.verdicts.values()),
+            "diagnosis": sweep.diagnosis, "known mistakes": {"caught": sweep.caught, "missed": sweep.missed},
+            "verdicts": [_row(verdict) for verdict in sweep.verdicts.values()]}
 
 
 def _row(verdict: Verdict) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -61,6 +62,14 @@ class InProcess:
         """Nothing to give back."""
 
 
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Without warnings: of a target, or of a mistake, a NaN or an overflow is to be judged, not announced."""
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def answer(target: Target, question: Question) -> Reply:
     """Call the target with copies, and look at what it did to them and what it returned."""
     given = {name: arranged(value, question.layout) for name, value in question.arguments.items()}
@@ -70,8 +79,7 @@ def answer(target: Target, question: Question) -> Reply:
     if question.threads:
         target.set_threads(question.threads)
     try:
-        with np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quietly():
             results = target.call(question.op, given, out)
     except NotImplementedError as error:
         return Reply(level=Level.ABSENT, explanation=f"not implemented: {_line(error)}")

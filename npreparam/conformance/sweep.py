@@ -16,19 +16,24 @@ from typing import Any
 
 from npreparam._errors import ArgumentError
 from npreparam.certified.bounds import Profile
+from npreparam.conformance import relations
 from npreparam.conformance.case import Case, Key, Level, Verdict
-from npreparam.conformance.cases import keys, make_case
+from npreparam.conformance.cases import keys, make_case, pinned_count
 from npreparam.conformance.cases.tables import TABLES
+from npreparam.conformance.diagnosis import asking, diagnose_all
 from npreparam.conformance.isolation import Isolated
 from npreparam.conformance.judge import judge_case
-from npreparam.conformance.runner import InProcess, Runner
+from npreparam.conformance.mistakes import caught, mistakes_of
+from npreparam.conformance.runner import InProcess, Runner, quietly
 from npreparam.conformance.search import search
 from npreparam.conformance.signatures import OPS
 from npreparam.conformance.target import Target, is_adapter
 
 FIRST = {"exact": 6, "adjoint": 4, "relation": 12, "random": 8}  # cases of each function and dtype; and all rows of the tables
-MORE = {"exact": 6, "geometry": 8, "adjoint": 2, "relation": 4, "random": 16, "search": 1}
+MORE = {"pinned": 0, "exact": 6, "geometry": 8, "adjoint": 2, "relation": 4, "random": 16, "search": 1}
 CHUNK = 40  # cases that travel together
+DIAGNOSED = 8  # failures, and cases that passed, of one function that are diagnosed together
+NAMED = 5  # known mistakes that are told
 
 
 @dataclass(frozen=True)
@@ -54,11 +59,18 @@ class Job:
 
 @dataclass
 class Sweep:
-    """What was judged: verdicts by key, whole rounds, and whether it ended by itself."""
+    """What was judged: verdicts by key, whole rounds, and whether it ended by itself.
+
+    `diagnosis`: the known mistakes that the failures of a function look like, all taken together. `caught`, `missed`: the known mistakes of the
+    functions on trial that the cases of the first round would have found in a target that makes them, and those that they would not.
+    """
 
     verdicts: dict[Key, Verdict] = field(default_factory=dict)
     rounds: int = 0
     complete: bool = False
+    diagnosis: dict[str, list[str]] = field(default_factory=dict)
+    caught: list[str] = field(default_factory=list)
+    missed: list[str] = field(default_factory=list)
 
     def failures(self) -> list[Verdict]:
         """The verdicts that are evidence against the target."""
@@ -90,11 +102,11 @@ def round_keys(number: int, ops: Iterable[str] = OPS, dtypes: Iterable[str] = ("
     """The keys of a round.
 
     >>> len(round_keys(0, ["tanh"], ["float32"])), str(round_keys(1, ["tanh"], ["float32"])[0])
-    (31, 'tanh/exact/float32/0/6')
+    (37, 'tanh/exact/float32/0/6')
     """
     found: list[Key] = []
     for op in ops:
-        first = {**FIRST, "geometry": len(TABLES[op]), "search": 0}
+        first = {**FIRST, "pinned": pinned_count(op), "geometry": len(TABLES[op]), "search": 0}
         for dtype in dtypes:
             for phase, count in MORE.items():
                 begin = first[phase] + (number - 1) * count if number else 0
@@ -133,9 +145,38 @@ def run(job: Job, *, ops: Sequence[str] = OPS, dtypes: Sequence[str] | None = No
             sweep.rounds += 1
         sweep.verdicts = {key: sweep.verdicts[key] for number in range(sweep.rounds) for key in round_keys(number, offered, dtypes, seed)}
         sweep.complete = True
+        sweep.diagnosis = diagnosed(sweep, runner, job.profile)
+        sweep.caught, sweep.missed = trust(round_keys(0, offered, dtypes, seed) if sweep.rounds else [])
         return sweep
     finally:
         runner.close()
+
+
+def diagnosed(sweep: Sweep, runner: Runner, profile: Profile | None = None) -> dict[str, list[str]]:
+    """For each function that fails, the known mistakes that its failures look like, all taken together; the target is asked again to decide."""
+    found = {}
+    for op in dict.fromkeys(verdict.op for verdict in sweep.failures()):
+        failed = [verdict.key for verdict in sweep.failures() if verdict.op == op and verdict.level is Level.FAIL]
+        passed = [key for key, verdict in sweep.verdicts.items() if key.op == op and verdict.level in (Level.EXACT, Level.OK)]
+        cases = [make_case(key) for key in failed if key is not None and key.phase != "search"]
+        answers = [(case, relations.ask(case, runner).outputs) for case in cases if not case.relation][:DIAGNOSED]
+        results = [(case, outputs[0] if len(outputs[0]) > 1 else outputs[0][0]) for case, outputs in answers if outputs]
+        plain = [case for case in (make_case(key) for key in passed if key.phase in ("pinned", "geometry")) if not case.relation][:DIAGNOSED]
+        if results:
+            with quietly():
+                mistakes = diagnose_all(results, profile, declaration=runner.declaration, ask=asking(runner), passed=plain)
+            found[op] = [str(mistake) for mistake in mistakes][:NAMED]
+    return found
+
+
+def trust(wanted: Iterable[Key]) -> tuple[list[str], list[str]]:
+    """(caught, missed): the known mistakes that the cases of these keys would have found, and those of the same functions that they would not."""
+    cases = [make_case(key) for key in wanted if key.phase != "search" and key.dtype == "float32"]
+    with quietly():
+        found = caught(cases)
+    ops = dict.fromkeys(case.op for case in cases)
+    return ([f"{mistake.op}: {mistake}" for mistake in found],
+            [f"{mistake.op}: {mistake}" for op in ops for mistake in mistakes_of(op) if mistake not in found])
 
 
 def _in_time(rounds: int, elapsed: float, budget: float) -> bool:

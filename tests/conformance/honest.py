@@ -122,6 +122,8 @@ def machine(style, profile):
     def conv2d(x, w, b=None, stride=1, padding=0, dilation=1, groups=1):
         window = Window.of(w.shape[2:], stride, padding, dilation, groups, size=x.shape[2:])
         bias = None if b is None else b.astype(np.float64)
+        if not len(x):
+            return np.zeros((0, len(w), *window.output_size(x.shape[2:])), x.dtype)
         return simulate.conv2d(x.astype(np.float64), w.astype(np.float64), profile, style, np.random.default_rng(0), bias,
                                (window.stride, window.padding, window.dilation, groups))
 

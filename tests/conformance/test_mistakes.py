@@ -87,7 +87,8 @@ KNOWN_INPUTS = {
     7: Case("conv2d", {"x": numbers(1, 1, 1, 4), "w": numbers(1, 1, 1, 3), "stride": (1, 2), "padding": (0, 1)}),
     11: Case("conv2d_weight_grad", {"gy": numbers(1, 1, 1, 1), "x": numbers(1, 1, 2, 2), "weight_shape": (1, 1, 3, 3), "stride": 2, "padding": 1}),
     12: Case("conv2d_input_grad", {"gy": numbers(1, 1, 1, 1), "w": numbers(1, 1, 3, 3), "input_shape": (1, 1, 5, 5), "dilation": 2}),
-    13: Case("conv2d_weight_grad", {"gy": numbers(1, 2, 1, 1), "x": numbers(1, 2, 1, 1), "weight_shape": (2, 1, 1, 1), "stride": (2, 1), "groups": 2}),
+    13: Case("conv2d_weight_grad", {"gy": numbers(1, 2, 1, 1), "x": numbers(1, 2, 1, 1), "weight_shape": (2, 1, 1, 1), "stride": (2, 1),
+                                    "groups": 2}),
     16: Case("conv2d_weight_grad", {"gy": numbers(1, 3, 2, 2), "x": numbers(1, 3, 4, 5), "weight_shape": (3, 1, 2, 2), "stride": 4, "padding": 1,
                                     "groups": 3}),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -32,6 +33,22 @@ def make_case(key: Key) -> Case:
     """
     rng = np.random.default_rng([key.seed, key.index, zlib.crc32(f"{key.op}/{key.phase}/{key.dtype}".encode())])
     return _PHASES[key.phase](key, rng)
+
+
+def _pinned(key: Key, rng: np.random.Generator) -> Case:
+    """The smallest input that shows a known mistake."""
+    from npreparam.conformance.mistakes import pinned_cases  # which judges, too
+    from npreparam.conformance.mistakes._trial import in_dtype
+
+    example = in_dtype(pinned_cases(key.op)[key.index], key.dtype)
+    return dataclasses.replace(example, phase=key.phase, key=key, exact=is_exact(key.op, dict(example.arguments)))
+
+
+def pinned_count(op: str) -> int:
+    """How many pinned cases a function has."""
+    from npreparam.conformance.mistakes import pinned_cases
+
+    return len(pinned_cases(op))
 
 
 def _exact(key: Key, rng: np.random.Generator) -> Case:
@@ -108,4 +125,4 @@ def keys(op: str, phase: str, dtype: str, seed: int, indices: Sequence[int]) -> 
     return [Key(op, phase, dtype, seed, index) for index in indices]
 
 
-_PHASES = {"exact": _exact, "geometry": _geometry, "adjoint": _adjoint, "relation": _relation, "random": _random}
+_PHASES = {"pinned": _pinned, "exact": _exact, "geometry": _geometry, "adjoint": _adjoint, "relation": _relation, "random": _random}

@@ -43,7 +43,7 @@ def _sized(right: Any, arguments: dict[str, Any], **changed: Any) -> Any:
     """The right convolution of changed arguments, as many windows as the unchanged ones have."""
     x, w = arguments["x"], arguments["w"]
     out = output_size(x, w.shape[2:], arguments["stride"], arguments["padding"], arguments["dilation"])
-    return right.conv2d(**{**arguments, **changed}, out=out)
+    return right.conv2d(**{"out": out, **arguments, **changed})
 
 
 def _between(right: Any, x: Any, w: Any, stride: Pair, dilation: Pair, **rest: Any) -> Any:
