@@ -95,7 +95,7 @@ def test_an_interrupted_run_leaves_no_manifest(tmp_path):
 
 
 def test_onnx_vectors_run_in_the_official_layout(tmp_path):
-    """The ONNX project's own evaluator agrees, within the bounds; its pools and transposed convolutions do not (docs/findings.md)."""
+    """The ONNX project's own evaluator agrees, within the bounds; what it gets wrong is left out (docs/findings.md)."""
     onnx = pytest.importorskip("onnx")
     from onnx.reference import ReferenceEvaluator
 
