@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -9,8 +10,9 @@ import typer
 from rich.console import Console
 
 from npreparam import __version__
-from npreparam._errors import ArgumentError, FormatError
+from npreparam._errors import ArgumentError, DTypeError, FormatError
 from npreparam.cli import judge as judging
+from npreparam.cli import vectors as writing
 from npreparam.cli.fuse import reported, run_fuse, run_verify
 from npreparam.cli.gradients import run_gradients
 from npreparam.cli.graph import is_graph, run_fuse_graph, run_verify_graph
@@ -18,6 +20,7 @@ from npreparam.cli.options import Answers, Reports, grouped
 from npreparam.cli.output import prepare_folder
 from npreparam.cli.tour import Tour, load
 from npreparam.cli.train import train
+from npreparam.conformance.cluster import connected
 
 app = typer.Typer(help="Structural and generative re-parameterization, from scratch in NumPy and Numba.", no_args_is_help=True,
                   add_completion=False, pretty_exceptions_enable=False)
@@ -119,6 +122,7 @@ def judge(
     isolate: Annotated[bool | None, typer.Option("--isolate/--no-isolate", help="Run the target in a process of its own.",
                                                  show_default="yes for built-in adapters")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes to judge in.")] = 1,
+    scheduler: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Judge on the Dask cluster there, such as tcp://host:8786.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the report as JSON.")] = None,
     html_file: Annotated[Path | None, typer.Option("--html", help="Write the report as a page.")] = None,
     junit_file: Annotated[Path | None, typer.Option("--junit", help="Write the report as JUnit XML.")] = None,
@@ -132,11 +136,33 @@ def judge(
         formats = None if dtypes is None else tuple(part.strip() for part in dtypes.split(","))
         trial = judging.Trial(target, judging.as_ops(ops), formats, profile, judging.as_seconds(budget), rounds, seed, isolate, jobs,
                               {name: path for name, path in given.items() if path is not None}, resume)
-        status = judging.judge(trial, Console())
+        with nullcontext() if scheduler is None else connected(scheduler) as executor:
+            status = judging.judge(trial, Console(), executor)
     except (FormatError, ArgumentError, ImportError, OSError) as error:
         Console(stderr=True).print(f"npreparam judge: {error}", style="red", markup=False, soft_wrap=True)
         status = judging.COULD_NOT
     raise typer.Exit(status)
+
+
+@app.command()
+def vectors(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write into, or to check.")],
+    form: Annotated[str, typer.Option("--format", help="npz, onnx or safetensors.")] = "safetensors",
+    ops: Annotated[str | None, typer.Option(help="Functions, between commas.", show_default="all; for onnx, those with an operator")] = None,
+    dtypes: Annotated[str, typer.Option(help="float16, bfloat16, float32, float64.")] = "float32,float64",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all cases: same seed, same bytes.")] = 0,
+    count: Annotated[int, typer.Option(min=1, help="Cases of each kind, function and dtype.")] = 6,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing: check the folder against its manifest.")] = False,
+) -> None:
+    """Write golden vectors: inputs, attributes, correctly rounded results and sound bounds, for tests in any language."""
+    try:
+        ok = writing.check(folder, Console()) if check else not writing.write(folder, form, ops, dtypes, seed, count, overwrite, Console())
+    except (FormatError, ArgumentError, DTypeError, ImportError, OSError) as error:
+        Console(stderr=True).print(f"npreparam vectors: {error}", style="red", markup=False, soft_wrap=True)
+        ok = False
+    if not ok:
+        raise typer.Exit(1)
 
 
 app.command()(train)
