@@ -51,21 +51,28 @@ class CostlyError(Exception):
 
 
 class Reader:
-    """A block's expression as an affine map over a kind of scalars; `products` counts the multiplications of its compositions."""
+    """A block's expression as an affine map over a kind of scalars; `products` counts the multiplications of its compositions.
 
-    def __init__(self, expression: Expression, tensors: Tensors) -> None:
+    Exact ones and those of balls are bounded; so many `parts` of a block share what is affordable.
+    """
+
+    def __init__(self, expression: Expression, tensors: Tensors, parts: int = 1) -> None:
         self.expression, self.tensors = expression, tensors
         self.products = 0
         self.rational = not any(isinstance(leaf, BatchNorm) for leaf in leaves(expression))
-        self.affordable = RATIONAL if self.rational else IRRATIONAL
+        self.affordable: dict[Scalars, int] = {EXACT: (RATIONAL if self.rational else IRRATIONAL) // parts, BALLS: OF_BALLS // parts}
 
     def __call__(self, scalars: Scalars) -> AffineConv:
-        """The whole expression; fractions instead of balls where there is no root."""
-        scalars = EXACT if scalars is BALLS and self.rational else scalars
-        if (scalars is EXACT and self.products > self.affordable) or (scalars is BALLS and self.products > OF_BALLS):
+        """The whole expression."""
+        scalars = self.settled(scalars)
+        if self.products > self.affordable.get(scalars, self.products):
             raise CostlyError
         self.products = 0
         return self.read(self.expression, scalars, input_channels(self.expression, self.tensors))
+
+    def settled(self, scalars: Scalars) -> Scalars:
+        """The kind, but fractions instead of balls where there is no root."""
+        return EXACT if scalars is BALLS and self.rational else scalars
 
     def read(self, expression: Expression, scalars: Scalars, channels: int) -> AffineConv:
         """One node, which acts on so many channels."""

@@ -5,11 +5,57 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
-from npreparam.checkpoints._read import Array, Tensors, input_channels
-from npreparam.checkpoints.expression import AvgPool, BatchNorm, Conv, Expression, Identity, Pad, Scale, Sequence, Sum, leaves, nodes
+from npreparam.checkpoints._read import Array, Reader, Tensors, input_channels
+from npreparam.checkpoints.expression import (
+    AvgPool,
+    BatchNorm,
+    Conv,
+    Expression,
+    Identity,
+    Pad,
+    Scale,
+    Sequence,
+    Sum,
+    leaves,
+    nodes,
+    tensor_names,
+)
+
+PART = 2**17  # numbers that are read at a time
+
+
+class Part(NamedTuple):
+    """Some outputs of a block: `rows` of its kernel, where the first input is `column`; `outputs` are those of the block, 0 where it is whole."""
+
+    reader: Reader
+    rows: slice = slice(None)
+    column: int = 0
+    outputs: int = 0
+
+
+def parts_of(expression: Expression, tensors: Tensors) -> Iterator[Part]:
+    """A block as parts of a size that stays in the cache: some groups of channels, or a part of one, at a time."""
+    per_output = sum(tensors[leaf.weight][0].size for leaf in leaves(expression) if isinstance(leaf, Conv))
+    outputs, inputs = output_channels(expression, tensors), input_channels(expression, tensors)
+    if not can_restrict(expression) or outputs * per_output <= PART:
+        yield Part(Reader(expression, tensors))
+        return
+    groups, many = common_groups(expression), max(1, PART // per_output)
+    size, named = outputs // groups, {name: tensors[name] for name in tensor_names(expression)}
+    if many < size:
+        rows = [range(i, min(i + many, first + size)) for first in range(0, outputs, size) for i in range(first, first + size, many)]
+    else:
+        step = many // size * size
+        rows = [range(i, min(i + step, outputs)) for i in range(0, outputs, step)]
+    for some in rows:
+        columns = range(some.start // size * inputs // groups, -(-some.stop // size) * inputs // groups) if groups > 1 else None
+        restriction = Restriction(named)
+        reader = Reader(restriction.of(expression, some, columns, inputs), restriction.tensors, len(rows))
+        yield Part(reader, slice(some.start, some.stop), columns.start if columns else 0, outputs)
 
 
 def output_channels(expression: Expression, tensors: Tensors) -> int:

@@ -1,4 +1,4 @@
-"""Single outputs of a block in exact arithmetic: to repair a few numbers, only the parameters behind them are read."""
+"""Single outputs of a block in balls or exact numbers: to repair a few numbers, only the parameters behind them are read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from npreparam.checkpoints._read import Array, CostlyError, Reader, scale_of
 from npreparam.checkpoints.expression import AvgPool, BatchNorm, Conv, Expression, Identity, Pad, Scale, Sequence, Shuffle, Sum
 from npreparam.fuse import AffineConv, add, identity, regroup
 from npreparam.fuse.affine import zeros
-from npreparam.fuse.scalars import EXACT, Scalars
+from npreparam.fuse.scalars import Scalars
 
 
 class Row(NamedTuple):
@@ -22,6 +22,7 @@ class Row(NamedTuple):
     map: AffineConv
     used: list[int]
     channels: int
+    scalars: Scalars
 
 
 class Rows:
@@ -29,19 +30,21 @@ class Rows:
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
-        self.found: dict[int, Row] = {}
-        self.products = 0
+        self.found: dict[tuple[int, Scalars], Row] = {}
+        self.products = dict.fromkeys(reader.affordable, 0)
 
     def entry(self, row: int, column: int, outputs: int) -> Callable[[Scalars], AffineConv]:
         """One of the `outputs` and one input channel of the whole map, whose borders are known to be exact; see `correctly_rounded`."""
-        if row not in self.found:
-            if self.products > self.reader.affordable:
+        return lambda scalars: _widened(self._row(row, outputs, self.reader.settled(scalars)), [column])
+
+    def _row(self, row: int, outputs: int, scalars: Scalars) -> Row:
+        if (row, scalars) not in self.found:
+            if self.products[scalars] > self.reader.affordable[scalars]:
                 raise CostlyError
             self.reader.products = 0
-            self.found[row] = self._before(Row(identity(1), [row], outputs), self.reader.expression)
-            self.products += self.reader.products
-        found = _widened(self.found[row], [column])
-        return lambda scalars: found
+            self.found[row, scalars] = self._before(Row(identity(1), [row], outputs, scalars), self.reader.expression)
+            self.products[scalars] += self.reader.products
+        return self.found[row, scalars]
 
     def _before(self, row: Row, node: Expression) -> Row:
         """A row after a node."""
@@ -50,7 +53,7 @@ class Rows:
                 plain = row._replace(map=replace(row.map, bias=zeros(1, row.map.bias)))
                 rows = [self._before(plain if i else row, term) for i, term in enumerate(node.terms)]
                 used = sorted({channel for each in rows for channel in each.used})
-                return Row(add(*(_widened(each, used) for each in rows)), used, max(each.channels for each in rows))
+                return Row(add(*(_widened(each, used) for each in rows)), used, max(each.channels for each in rows), row.scalars)
             case Sequence():
                 return reduce(self._before, node.steps[::-1], row)
             case Shuffle():
@@ -66,9 +69,9 @@ class Rows:
                 return row._replace(map=self._composed(row, replace(node, row=None), stored))
             case Identity() | Pad() | AvgPool():
                 return row._replace(map=self._composed(row, node, {}))
-        whole = regroup(self.reader.read(node, EXACT, row.channels), 1)
+        whole = regroup(self.reader.read(node, row.scalars, row.channels), 1)
         part = replace(whole, blocks=whole.blocks[:, row.used], bias=whole.bias[row.used])
-        return _narrowed(self.reader.then(part, row.map, "interior"), whole.inputs)
+        return _narrowed(row, self.reader.then(part, row.map, "interior"), whole.inputs)
 
     def _after_conv(self, row: Row, conv: Conv) -> Row:
         """Only the kernels of the channels that are used, as a dense convolution or a depthwise one."""
@@ -85,10 +88,10 @@ class Rows:
         for i, channel in enumerate(row.used):
             first = channel // (len(weight) // groups) * per_group
             dense[i, first:first + per_group] = weight[channel]
-        return _narrowed(self._composed(row, replace(conv, groups=1), stored | {conv.weight: dense}), per_group * groups)
+        return _narrowed(row, self._composed(row, replace(conv, groups=1), stored | {conv.weight: dense}), per_group * groups)
 
     def _composed(self, row: Row, leaf: Expression, stored: dict[str, Array]) -> AffineConv:
-        read = Reader(leaf, stored).read(leaf, EXACT, len(row.used))
+        read = Reader(leaf, stored).read(leaf, row.scalars, len(row.used))
         return self.reader.then(read, row.map, "interior")
 
 
@@ -97,10 +100,10 @@ def _names(leaf: BatchNorm | Scale) -> list[str]:
     return [name for name in named if name]
 
 
-def _narrowed(conv: AffineConv, channels: int) -> Row:
-    """A dense map without the channels that it does not read."""
+def _narrowed(row: Row, conv: AffineConv, channels: int) -> Row:
+    """The row that is a dense map of so many channels, without those that it does not read."""
     used = np.flatnonzero((regroup(conv, 1).blocks != 0).any((0, 1))).tolist() or [0]
-    return Row(replace(conv, blocks=conv.blocks[:, :, used], outside=conv.outside[used]), used, channels)
+    return Row(replace(conv, blocks=conv.blocks[:, :, used], outside=conv.outside[used]), used, channels, row.scalars)
 
 
 def _widened(row: Row, used: list[int]) -> AffineConv:

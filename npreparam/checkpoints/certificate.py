@@ -20,8 +20,9 @@ import numpy as np
 
 from npreparam import ops
 from npreparam.checkpoints._evaluate import evaluate, flat
-from npreparam.checkpoints._read import Array, Reader, Tensors, input_channels
+from npreparam.checkpoints._read import Array, Tensors, input_channels
 from npreparam.checkpoints._recognise import Block
+from npreparam.checkpoints._restrict import parts_of
 from npreparam.checkpoints.expression import AvgPool, Conv, Expression, leaves
 from npreparam.checkpoints.fold import kernel_of
 from npreparam.fuse import AffineConv
@@ -59,16 +60,21 @@ def certify(block: Block, tensors: Tensors, weight: Array, bias: Array, largest:
     Measured on random images, or on `inputs` (N, C, H, W), whose largest magnitude then is that of the bound. Arrays of the wrong shape have
     all their numbers wrong, and no bound.
     """
-    if inputs is not None:
-        largest = float(np.abs(inputs).max())
-    reader = Reader(block.expression, tensors)
-    conv, sizes = reader(FLOAT64), reader(Magnitudes(2.0 ** (-960 / (1 + sum(1 for _ in leaves(block.expression))))))
-    (kernel, geometry), (size, _) = kernel_of(conv), kernel_of(sizes)
-    if weight.shape != kernel.shape or bias.shape != conv.bias.shape:
-        return mis_shaped(weight, bias, largest)
-    x = random_input(weight.shape[2:], input_channels(block.expression, tensors), largest, seed) if inputs is None else inputs.astype(np.float64)
-    measured = _measure(block.expression, tensors, (weight, bias), geometry, x) if conv.rank <= 2 else None
-    return judged((conv, sizes), (weight, kernel, size), bias, largest, measured, sum(_roundings(leaf, tensors) for leaf in leaves(block.expression)))
+    expression, channels, parts = block.expression, input_channels(block.expression, tensors), []
+    largest = largest if inputs is None else float(np.abs(inputs).max())
+    floor = 2.0 ** (-960 / (1 + sum(1 for _ in leaves(expression))))
+    roundings = sum(_roundings(leaf, tensors) for leaf in leaves(expression))
+    for part in parts_of(expression, tensors):
+        conv, sizes = part.reader(FLOAT64), part.reader(Magnitudes(floor))
+        (kernel, geometry), (size, _) = kernel_of(conv), kernel_of(sizes)
+        if weight.shape != (part.outputs or len(kernel), *kernel.shape[1:]) or bias.shape != (part.outputs or conv.outputs,):
+            return mis_shaped(weight, bias, largest)
+        parts.append(judged((conv, sizes), (weight[part.rows], kernel, size), bias[part.rows], largest, None, roundings))
+    groups = {} if conv.transposed else {"groups": channels // weight.shape[1]}  # of the block, not of a part
+    x = random_input(weight.shape[2:], channels, largest, seed) if inputs is None else inputs.astype(np.float64)
+    measured = _measure(expression, tensors, (weight, bias), geometry | groups, x) if conv.rank <= 2 else None
+    bound, evaluation = (max(getattr(each, name) for each in parts) for name in ("bound", "evaluation"))
+    return Certificate(bound, measured, evaluation, sum(each.wrong for each in parts), largest)
 
 
 def mis_shaped(weight: Array, bias: Array, largest: float) -> Certificate:

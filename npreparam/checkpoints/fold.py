@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -11,17 +11,16 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from npreparam._errors import FusionError
-from npreparam.checkpoints._read import Array, CostlyError, Reader, Tensors, input_channels
+from npreparam.checkpoints._read import Array, CostlyError, Reader, Tensors
 from npreparam.checkpoints._recognise import Block
-from npreparam.checkpoints._restrict import Restriction, can_restrict, common_groups, output_channels
+from npreparam.checkpoints._restrict import Part, parts_of
 from npreparam.checkpoints._rows import Rows
-from npreparam.checkpoints.expression import Conv, Expression, leaves, tensor_names
+from npreparam.checkpoints.expression import Conv, Expression, leaves
 from npreparam.fuse import AffineConv, to_conv_transpose2d
 from npreparam.fuse.rounded import STORED, Entry, Read, correctly_rounded
 from npreparam.fuse.scalars import FLOAT64
 
 EXACTLY, ONCE = "correctly rounded", "float64, then rounded once"
-PART = 2**17  # numbers that are fused at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,46 +55,19 @@ def fold(block: Block, tensors: Tensors, dtype: DTypeLike | None = None) -> Fold
 
 
 def _folded(expression: Expression, tensors: Tensors, dtype: np.dtype[Any]) -> Folded:
-    """Part by part, so that little memory beyond the result is used, and most of that lies in the cache."""
-    whole, factors, ways = Reader(expression, tensors), sum(1 for _ in leaves(expression)) + 1, set()
-    single = Rows(whole)
-    weight, bias = np.empty(0, dtype), np.empty(0, dtype)
-    for rows, columns, reader in parts_of(expression, tensors):
-        conv, way = read_rounded(reader, _entry(single, rows, columns, output_channels(expression, tensors)), dtype, factors)
+    """Part by part, so that little memory beyond the result is used."""
+    single, factors = Rows(Reader(expression, tensors)), sum(1 for _ in leaves(expression)) + 1
+    kernels, shifts, ways = [], [], set()
+    for part in parts_of(expression, tensors):
+        conv, way = read_rounded(part.reader, partial(_entry, single, part), dtype, factors)
         kernel, shift = stored(kernel_of(conv)[0], conv.bias, dtype)
-        if rows is None:
-            return Folded(kernel, shift, way)
-        if not bias.size:
-            outputs = output_channels(expression, tensors)
-            weight, bias = np.empty((outputs, *kernel.shape[1:]), dtype), np.empty(outputs, dtype)
-        weight[rows.start:rows.stop], bias[rows.start:rows.stop] = kernel, shift
-        ways.add(way)
-    return Folded(weight, bias, ONCE if ONCE in ways else EXACTLY)
+        kernels.append(kernel), shifts.append(shift), ways.add(way)
+    return Folded(np.concatenate(kernels), np.concatenate(shifts), ONCE if ONCE in ways else EXACTLY)
 
 
-def _entry(single: Rows, rows: range | None, columns: range | None, outputs: int) -> Entry:
+def _entry(single: Rows, part: Part, row: int, column: int, conv: AffineConv) -> Read:
     """One output and one input of a part, as the part numbers them."""
-    first_row, first_column = rows.start if rows else 0, columns.start if columns else 0
-    return lambda row, column, part: single.entry(first_row + row, first_column + column, outputs if rows else part.outputs)
-
-
-def parts_of(expression: Expression, tensors: Tensors) -> Iterator[tuple[range | None, range | None, Reader]]:
-    """(outputs, inputs, the block restricted to them): some groups of channels or a part of one at a time, or (None, None, the block)."""
-    per_output = sum(tensors[leaf.weight][0].size for leaf in leaves(expression) if isinstance(leaf, Conv))
-    outputs, inputs = output_channels(expression, tensors), input_channels(expression, tensors)
-    if not can_restrict(expression) or outputs * per_output <= PART:
-        yield None, None, Reader(expression, tensors)
-        return
-    groups = common_groups(expression)
-    size, together = outputs // groups, max(1, PART * groups // (outputs * per_output))
-    many = max(1, PART // per_output)
-    for group in range(0, groups, together):
-        stop = min(group + together, groups)
-        columns = range(group * inputs // groups, stop * inputs // groups) if groups > 1 else None
-        for start in range(group * size, stop * size, many if together == 1 else stop * size):
-            rows = range(start, min(start + many, stop * size) if together == 1 else stop * size)
-            restriction = Restriction({name: tensors[name] for name in tensor_names(expression)})
-            yield rows, columns, Reader(restriction.of(expression, rows, columns, inputs), restriction.tensors)
+    return single.entry((part.rows.start or 0) + row, part.column + column, part.outputs or conv.outputs)
 
 
 def read_rounded(read: Read, entry: Entry, dtype: np.dtype[Any], factors: int) -> tuple[AffineConv, str]:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from numpy.typing import DTypeLike
 
 from npreparam._errors import ArgumentError, FusionError
-from npreparam.checkpoints._read import Array, Reader, Tensors, input_channels
+from npreparam.checkpoints._read import Array, Tensors, input_channels
 from npreparam.checkpoints._recognise import Block, Recognition
+from npreparam.checkpoints._restrict import parts_of
 from npreparam.checkpoints.certificate import Certificate, certify
 from npreparam.checkpoints.expression import BatchNorm, Conv, Sequence, leaves, nodes, tensor_names
 from npreparam.checkpoints.fold import check, fold, kernel_of
@@ -191,7 +192,9 @@ def _pairs(block: Block) -> Iterator[Block]:
 def fused_shape(block: Block, tensors: Tensors) -> tuple[int, ...]:
     """The shape of the kernel that a block becomes. Raises FusionError for one that cannot be fused."""
     check(block, tensors)
-    return kernel_of(Reader(block.expression, tensors)(FLOAT64))[0].shape
+    first = next(parts_of(block.expression, tensors))
+    rows, *rest = kernel_of(first.reader(FLOAT64))[0].shape
+    return first.outputs or rows, *rest
 
 
 def names_of(block: Block) -> tuple[str, str]:

@@ -5,11 +5,11 @@ from importlib import import_module
 import numpy as np
 import pytest
 
-from npreparam.checkpoints import _read, recognise
+from npreparam.checkpoints import _read, _restrict, recognise
 from npreparam.checkpoints import expression as e
 from npreparam.checkpoints._read import Reader, input_channels
-from npreparam.checkpoints._restrict import Restriction, can_restrict, common_groups, output_channels
-from npreparam.checkpoints.fold import fold, parts_of
+from npreparam.checkpoints._restrict import Restriction, can_restrict, common_groups, output_channels, parts_of
+from npreparam.checkpoints.fold import fold
 from npreparam.fuse import regroup, rounded
 from npreparam.fuse.scalars import EXACT, FLOAT64
 from tests.checkpoints.states import STATES, state
@@ -86,7 +86,7 @@ def test_in_parts_and_at_once(family, dtype, monkeypatch):
     if block.refusal:
         pytest.skip("refused")
     at_once = fold(block, tensors, dtype)
-    monkeypatch.setattr(folding, "PART", 15)
+    monkeypatch.setattr(_restrict, "PART", 15)
     in_parts = fold(block, tensors, dtype)
     assert (len(list(parts_of(block.expression, tensors))) > 1) == can_restrict(block.expression)
     assert (at_once.rounding, in_parts.rounding) == ("correctly rounded",) * 2
@@ -100,7 +100,7 @@ def test_parts_keep_groups(groups, monkeypatch):
     at_once = folding._folded(expression, tensors, np.dtype(np.float32))
     assert at_once.weight.shape == (4, 4 // groups, 3, 3)
     for size in (1, 60, 200):
-        monkeypatch.setattr(folding, "PART", size)
+        monkeypatch.setattr(_restrict, "PART", size)
         in_parts = folding._folded(expression, tensors, np.dtype(np.float32))
         assert_same_bits(in_parts.weight, at_once.weight)
         assert_same_bits(in_parts.bias, at_once.bias)

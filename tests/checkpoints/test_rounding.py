@@ -12,7 +12,10 @@ from npreparam.checkpoints import fold, recognise
 from npreparam.checkpoints._read import Reader
 from npreparam.checkpoints._rows import Rows
 from npreparam.checkpoints.fold import EXACTLY
-from npreparam.fuse.scalars import EXACT
+from npreparam.exact.balls import BITS, Ball, round_ball
+from npreparam.exact.rounding import FORMATS
+from npreparam.exact.surds import round_surd
+from npreparam.fuse.scalars import BALLS, EXACT
 from tests.checkpoints.states import STATES, edges, state
 
 CHAINS = {
@@ -99,9 +102,16 @@ def test_chains_are_correctly_rounded(family, seed, dtype, spread):
         assert max(errors(block, tensors, folded)) > 1
 
 
+def holds(ball, number):
+    """Whether a number as balls have it, a small ball or the number itself, is the exact one, as far as float64 tells."""
+    if not isinstance(ball, Ball):
+        return ball == number
+    return ball.rad < 2**(BITS - 64) and round_ball(ball, FORMATS["float64"]) == round_surd(number, FORMATS["float64"])
+
+
 @pytest.mark.parametrize("family", sorted(set(STATES) - {"repmlp"}))
 def test_one_output_at_a_time_is_the_same_map(family):
-    """With ==: the rows that repair single numbers, multiplied from the other end."""
+    """With ==: the rows that repair single numbers, multiplied from the other end, as exact numbers and as balls that hold them."""
     block, = recognise(state(STATES[family]), family, eps=1e-5, stride=1, identity=True).blocks
     tensors = {name: np.float32(value) for name, value in state(STATES[family]).items()}
     reader = Reader(block.expression, tensors)
@@ -110,7 +120,10 @@ def test_one_output_at_a_time_is_the_same_map(family):
     for row in rows:
         first = row // (whole.outputs // whole.groups) * columns
         for column in range(columns):
-            entry = one.entry(row, first + column, whole.outputs)(EXACT)
+            entry, balls = (one.entry(row, first + column, whole.outputs)(scalars) for scalars in (EXACT, BALLS))
             assert entry.bias[0] == whole.bias[row]
-            for tap, matrix in zip(entry.taps, entry.blocks, strict=True):
-                assert matrix[0, 0] == whole.blocks[whole.taps.index(tap), row, column]
+            assert holds(balls.bias[0], whole.bias[row])
+            for tap, matrix, ball in zip(entry.taps, entry.blocks, balls.blocks, strict=True):
+                number = whole.blocks[whole.taps.index(tap), row, column]
+                assert matrix[0, 0] == number
+                assert holds(ball[0, 0], number)

@@ -7,8 +7,9 @@ import numpy as np
 from npreparam._errors import FusionError
 from npreparam.checkpoints._dtypes import Array
 from npreparam.checkpoints.graph._node import Context, Node, Step
+from npreparam.exact.rounding import as_fractions
 from npreparam.fuse import AffineConv, identity, linear, pointwise, select
-from npreparam.fuse.scalars import UNROUNDED
+from npreparam.fuse.scalars import UNROUNDED, Scalars
 
 
 def per_channel(value: Array, channels: int, rank: int) -> Array:
@@ -54,9 +55,7 @@ def scale(node: Node) -> Step:
 
     def read(context: Context) -> list[list[AffineConv]]:
         numbers = per_channel(value, context.channels[0], context.rank)
-        exact = context.scalars in UNROUNDED
-        factor = context.scalars.numbers(1 / numbers if divided and not exact else numbers)
-        return [[pointwise(1 / factor if divided and exact else factor, roundings=int(divided))]]
+        return [[pointwise(_reciprocals(numbers, context.scalars) if divided else context.scalars.numbers(numbers), roundings=int(divided))]]
 
     return Step(node.index, node.op, node.data, tuple(node.proto.output), read, lambda x: [x / value if divided else x * value],
                 numbers=value.size)
@@ -71,6 +70,15 @@ def _numbers(node: Node, i: int) -> Array:
     if not numbers.size or not np.isfinite(numbers).all():
         raise FusionError("its constant is empty or not finite", "keep it as it is")
     return numbers
+
+
+def _reciprocals(numbers: Array, scalars: Scalars) -> Array:
+    """1/numbers of a kind."""
+    if scalars not in UNROUNDED:
+        return scalars.numbers(1 / numbers)
+    exact = np.empty(len(numbers), object)
+    exact[:] = [scalars.fraction(1 / number) for number in as_fractions(numbers, "numbers")]
+    return exact
 
 
 def same(node: Node) -> Step:

@@ -196,8 +196,8 @@ mistake("conv2d", "border wrapped around", lambda right, x, padding, **g: _padde
         look="padding is zero, not circular", example={"x": TWO, "w": ONE, "padding": (0, 1)})
 mistake("conv2d", "border mirrored", lambda right, x, padding, **g: _padded(right, "reflect", x, padding, **g),
         look="padding is zero", example={"x": TWO, "w": ONE, "padding": (0, 1)})
-mistake("conv2d", "row before the image read in place of its border", lambda right, x, padding, **g:
-        _padded(right, "symmetric", x, padding, **g), look="range checks of positions above and left of the image",
+mistake("conv2d", "border mirrored, the edge repeated", lambda right, x, padding, **g:
+        _padded(right, "symmetric", x, padding, **g), look="padding is zero",
         example={"x": image((1, 2, 3)), "w": ONE, "padding": (0, 2)}, seldom=True)
 mistake("conv2d", "odd padding at the wrong end", lambda right, padding, **g: right.conv2d(padding=_lower(padding), **g),
         look="SAME_UPPER and SAME_LOWER", example={"x": TWO, "w": TWO, "padding": "SAME_UPPER"})
