@@ -240,3 +240,39 @@ def test_a_block_that_would_grow_is_left_and_told(tmp_path):
     assert list(load(tmp_path / "out.npz")) == list(load(source))
     assert run("fuse", source, tmp_path / "one.npz", "--largest").exit_code == 0
     assert load(tmp_path / "one.npz")["b.weight"].shape == (4, 4, 3, 3)
+
+
+def test_verify_takes_the_answers_that_the_fused_file_was_made_with(source, tmp_path):
+    out = tmp_path / "out.safetensors"
+    assert run("fuse", source, out, "--eps", "1e-3").exit_code == 0
+    told = run("verify", source, out)
+    assert told.exit_code == 0, told.output
+    assert "as out.safetensors says it was fused with: eps 0.001" in told.output
+    assert run("verify", source, out, "--eps", "1e-5").exit_code == 1  # what the user says comes first
+
+
+def test_verify_of_a_file_that_says_nothing_asks_once(source, tmp_path):
+    out, silent = tmp_path / "out.safetensors", tmp_path / "silent.safetensors"
+    run("fuse", source, out, "--eps", "1e-3")
+    save(silent, dict(load(out)))
+    told = run("verify", source, silent)
+    assert one_line(told)
+    assert "do not tell eps" in told.output
+
+
+@pytest.mark.parametrize("said", ["[", "[]", "{\"answers\": 3}", "{\"answers\": {\"eps\": \"x\", \"nonsense\": 1}}", "[" * 10_000])
+def test_what_a_file_says_about_itself_may_be_nonsense(source, said, tmp_path):
+    out, other = tmp_path / "out.safetensors", tmp_path / "other.safetensors"
+    run("fuse", source, out, "--family", "repvgg")
+    save(other, dict(load(out)), {"npreparam": said})
+    assert run("verify", source, other, "--family", "repvgg").exit_code == 0
+
+
+def test_verify_tells_of_another_input(source, tmp_path):
+    out = tmp_path / "out.safetensors"
+    run("fuse", source, out, "--family", "repvgg")
+    copy = tmp_path / "copy.npz"
+    save(copy, dict(load(source)))
+    told = run("verify", copy, out, "--family", "repvgg")
+    assert told.exit_code == 0
+    assert "fused from another file" in told.output

@@ -26,7 +26,8 @@ def loaded_by(statement):
     return done.stdout.split()
 
 
-@pytest.mark.parametrize("module", ["", ".ops", ".tape", ".nn", ".fuse", ".exact", ".certified", ".certified.bounds", ".models", ".checkpoints"])
+@pytest.mark.parametrize("module", ["", ".ops", ".tape", ".nn", ".fuse", ".exact", ".certified", ".certified.bounds", ".models", ".prob",
+                                    ".checkpoints"])
 def test_importing_loads_nothing_heavy(module):
     assert loaded_by(f"import npreparam{module}") == []
 
@@ -92,6 +93,19 @@ def test_the_readme_has_two_set_up_commands():
     assert "python -m pytest" in text
 
 
+def test_the_readme_shows_what_its_commands_print(tmp_path):
+    pytest.importorskip("typer")
+    text = (ROOT / "README.md").read_text()
+    exec(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1].replace('"block', f'"{tmp_path}/block'), {})
+    shown = re.search(r"<!-- checked by a test -->\n```console\n(.*?)```", text, re.DOTALL)[1]
+    printed = ""
+    for command in re.findall(r"^\$ npreparam (.*)$", shown, re.MULTILINE):
+        done = subprocess.run([sys.executable, "-m", "npreparam", *command.split()], cwd=tmp_path, capture_output=True, text=True, check=True,
+                              env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "100"})
+        printed += f"$ npreparam {command}\n{done.stdout}"
+    assert printed == shown
+
+
 def test_the_readme_s_code_runs_in_order_and_ends_with_the_errors_it_announces(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names, outcomes = {}, []
@@ -101,5 +115,5 @@ def test_the_readme_s_code_runs_in_order_and_ends_with_the_errors_it_announces(t
             outcomes.append(None)
         except Exception as error:
             outcomes.append(type(error).__name__)
-    assert outcomes == [None, None, "UnusedInputError", None]
+    assert outcomes == [None, None, None, "UnusedInputError"]
     assert (names["error"] <= names["bounds"].conv2d_bound(names["x"], names["w"], padding=1)).all()

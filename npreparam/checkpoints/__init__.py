@@ -7,7 +7,8 @@ from npreparam.checkpoints._pattern import Pattern, read_patterns
 from npreparam.checkpoints._recognise import Block, Recognition, recognise
 from npreparam.checkpoints.certificate import Certificate, certify
 from npreparam.checkpoints.fold import Folded, fold
+from npreparam.checkpoints.graph import FusedGraph, fuse_graph, verify_graph
 from npreparam.checkpoints.transform import Fused, Measure, Row, fuse, verify
 
-__all__ = ["Block", "Certificate", "Checkpoint", "Folded", "Fused", "Measure", "PassedOver", "Pattern", "Recognition", "Row", "Span", "certify",
-           "families", "fold", "fuse", "load", "read_patterns", "recognise", "save", "verify"]
+__all__ = ["Block", "Certificate", "Checkpoint", "Folded", "Fused", "FusedGraph", "Measure", "PassedOver", "Pattern", "Recognition", "Row", "Span",
+           "certify", "families", "fold", "fuse", "fuse_graph", "load", "read_patterns", "recognise", "save", "verify", "verify_graph"]

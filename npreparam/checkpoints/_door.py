@@ -14,7 +14,7 @@ from npreparam._errors import ArgumentError, FormatError
 from npreparam.checkpoints import _npz, _onnx, _safetensors, _torch
 from npreparam.checkpoints._checkpoint import Checkpoint
 from npreparam.checkpoints._dtypes import Array
-from npreparam.checkpoints._files import contents, written
+from npreparam.checkpoints._files import contents, told_of, written
 from npreparam.checkpoints._tree import checkpoint_of
 from npreparam.checkpoints._unpickle import Unpickler
 from npreparam.checkpoints._zip import Archive
@@ -44,12 +44,8 @@ def load(path: str | os.PathLike[str], entry: str | None = None) -> Checkpoint:
     ((1, 1, 3, 3), {'epoch': '3'})
     """
     path = Path(path)
-    try:
+    with told_of(path):
         return _read(contents(path), path.suffix.lower(), entry)
-    except FormatError as error:
-        # a file's own names may hold line breaks or terminal commands
-        line = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(error))
-        raise FormatError(f"{path}: {line}") from None
 
 
 def _read(content: memoryview, suffix: str, entry: str | None) -> Checkpoint:

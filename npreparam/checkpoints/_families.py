@@ -73,6 +73,13 @@ fused = "reparam_conv"
 stride = 1
 groups = "depthwise"
 
+[[pattern]]  # the same in timm
+family = "fastvit"
+expression = "sum(conv(pos_enc), identity())"
+fused = "reparam_conv"
+stride = 1
+groups = "depthwise"
+
 [[pattern]]  # Vasu et al., MobileOne (apple/ml-mobileone)
 family = "mobileone"
 expression = "sum(conv_bn(rbr_conv.{i}.conv, rbr_conv.{i}.bn)+, conv_bn(rbr_scale.conv, rbr_scale.bn)?, bn(rbr_skip)?)"
@@ -183,6 +190,13 @@ groups = "depthwise"
 [[pattern]]  # THU-MIG/RepViT, RepVGGDW
 family = "repvit"
 expression = "seq(sum(conv_bn(conv.c, conv.bn), conv(conv1), identity()), bn(bn))"
+eps = 1e-5
+stride = 1
+groups = "depthwise"
+
+[[pattern]]  # RepViT-M1 to M3, and timm's of that name
+family = "repvit_legacy"
+expression = "sum(conv_bn(conv.c, conv.bn), conv_bn(conv1.c, conv1.bn, kernel=1x1), identity())"
 eps = 1e-5
 stride = 1
 groups = "depthwise"

@@ -34,6 +34,19 @@ def _open_regular(path: str, flags: int) -> int:
 
 
 @contextmanager
+def told_of(path: Path) -> Iterator[None]:
+    """A FormatError raised inside becomes one line that begins with the path."""
+    try:
+        yield
+    except FormatError as error:
+        # a file's own names may hold line breaks or terminal commands
+        line = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(error))
+        raise FormatError(f"{path}: {line}") from None
+    except UnicodeDecodeError as error:  # protobuf decodes text only when it is looked at
+        raise FormatError(f"{path}: holds text that is not UTF-8: {error.object[:40]!r}") from None
+
+
+@contextmanager
 def written(path: Path) -> Iterator[BinaryIO]:
     """A file under a temporary name beside `path`, which replaces `path` when everything is on disk; after an error nothing is left."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -39,11 +39,11 @@ from npreparam.fuse import (
     select,
     shuffle,
 )
-from npreparam.fuse.scalars import BATCH_NORM_ROUNDINGS, EXACT, Scalars
+from npreparam.fuse.scalars import BALLS, BATCH_NORM_ROUNDINGS, EXACT, UNROUNDED, Scalars
 
 Array = np.ndarray[Any, Any]
 Tensors = Mapping[str, Array]
-RATIONAL, IRRATIONAL = 30_000_000, 300_000  # exact products that take some seconds: of fractions, and of roots that batch norms bring
+RATIONAL, IRRATIONAL, OF_BALLS = 30_000_000, 300_000, 3_000_000  # products that take some seconds: of fractions, of batch norms' roots, of balls
 
 
 class CostlyError(Exception):
@@ -56,11 +56,13 @@ class Reader:
     def __init__(self, expression: Expression, tensors: Tensors) -> None:
         self.expression, self.tensors = expression, tensors
         self.products = 0
-        self.affordable = IRRATIONAL if any(isinstance(leaf, BatchNorm) for leaf in leaves(expression)) else RATIONAL
+        self.rational = not any(isinstance(leaf, BatchNorm) for leaf in leaves(expression))
+        self.affordable = RATIONAL if self.rational else IRRATIONAL
 
     def __call__(self, scalars: Scalars) -> AffineConv:
-        """The whole expression."""
-        if scalars is EXACT and self.products > self.affordable:
+        """The whole expression; fractions instead of balls where there is no root."""
+        scalars = EXACT if scalars is BALLS and self.rational else scalars
+        if (scalars is EXACT and self.products > self.affordable) or (scalars is BALLS and self.products > OF_BALLS):
             raise CostlyError
         self.products = 0
         return self.read(self.expression, scalars, input_channels(self.expression, self.tensors))
@@ -90,7 +92,7 @@ class Reader:
             case Pad():
                 return pad(channels, tuple((n, n) for n in expression.amount), len(expression.amount))
             case AvgPool():
-                return average_pool(channels, expression.kernel, expression.stride or 1, exact=scalars is EXACT)
+                return average_pool(channels, expression.kernel, expression.stride or 1, exact=scalars in UNROUNDED)
             case Shuffle():
                 return shuffle(channels, expression.groups)
             case Slice():
@@ -99,7 +101,8 @@ class Reader:
 
     def then(self, first: AffineConv, second: AffineConv, border: str = "exact") -> AffineConv:
         """`second` after `first`."""
-        self.products += len(first.taps) * second.blocks.size * (1 if first.is_depthwise else first.inputs // first.groups)
+        products = len(first.taps) * second.blocks.size * (1 if first.is_depthwise else first.inputs // first.groups)
+        self.products += max(products, first.blocks.size)
         return compose(second, first, border)
 
     def _numbers(self, name: str, scalars: Scalars) -> Array:
@@ -158,7 +161,8 @@ def input_channels(expression: Expression, tensors: Tensors) -> int:
             return len(tensors[expression.mean])
         case Scale():
             named = (expression.weight, expression.bias) if expression.weight else ()
-            return max((scale_of(tensors[name], expression.row).size for name in named if name), default=0)
+            sizes = (scale_of(tensors[name], expression.row).size for name in named if name)
+            return max((size for size in sizes if size > 1), default=0)  # one number stands for any number of channels
         case Slice():
             return expression.of
         case OnGrid():

@@ -32,13 +32,13 @@ class Rows:
         self.found: dict[int, Row] = {}
         self.products = 0
 
-    def entry(self, row: int, column: int, whole: AffineConv) -> Callable[[Scalars], AffineConv]:
-        """One output and one input channel of the whole map, whose borders are known to be exact; see `correctly_rounded`."""
+    def entry(self, row: int, column: int, outputs: int) -> Callable[[Scalars], AffineConv]:
+        """One of the `outputs` and one input channel of the whole map, whose borders are known to be exact; see `correctly_rounded`."""
         if row not in self.found:
             if self.products > self.reader.affordable:
                 raise CostlyError
             self.reader.products = 0
-            self.found[row] = self._before(Row(identity(1), [row], whole.outputs), self.reader.expression)
+            self.found[row] = self._before(Row(identity(1), [row], outputs), self.reader.expression)
             self.products += self.reader.products
         found = _widened(self.found[row], [column])
         return lambda scalars: found

@@ -12,6 +12,7 @@ Source: Higham, Accuracy and Stability of Numerical Algorithms, lemma 3.1.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from npreparam.checkpoints._read import Array, Reader, Tensors, input_channels
 from npreparam.checkpoints._recognise import Block
 from npreparam.checkpoints.expression import AvgPool, Conv, Expression, leaves
 from npreparam.checkpoints.fold import kernel_of
+from npreparam.fuse import AffineConv
 from npreparam.fuse.rounded import UNIT
 from npreparam.fuse.scalars import FLOAT64, Magnitudes
 
@@ -63,18 +65,33 @@ def certify(block: Block, tensors: Tensors, weight: Array, bias: Array, largest:
     conv, sizes = reader(FLOAT64), reader(Magnitudes(2.0 ** (-960 / (1 + sum(1 for _ in leaves(block.expression))))))
     (kernel, geometry), (size, _) = kernel_of(conv), kernel_of(sizes)
     if weight.shape != kernel.shape or bias.shape != conv.bias.shape:
-        return Certificate(float("inf"), None, 0.0, weight.size + bias.size, largest)
+        return mis_shaped(weight, bias, largest)
+    x = random_input(weight.shape[2:], input_channels(block.expression, tensors), largest, seed) if inputs is None else inputs.astype(np.float64)
+    measured = _measure(block.expression, tensors, (weight, bias), geometry, x) if conv.rank <= 2 else None
+    return judged((conv, sizes), (weight, kernel, size), bias, largest, measured, sum(_roundings(leaf, tensors) for leaf in leaves(block.expression)))
+
+
+def mis_shaped(weight: Array, bias: Array, largest: float) -> Certificate:
+    """What is to be said of arrays that cannot be the block's."""
+    return Certificate(float("inf"), None, 0.0, weight.size + bias.size, largest)
+
+
+def judged(maps: tuple[AffineConv, AffineConv], kernels: tuple[Array, Array, Array], bias: Array, largest: float, measured: float | None,
+           roundings: int) -> Certificate:
+    """The certificate of a stored weight and bias; `roundings` lie behind a number that evaluating the block step by step has made.
+
+    `maps` are the float64 map and its magnitudes, `kernels` the stored weight, that of float64 arithmetic and its magnitudes.
+    """
+    (conv, sizes), (weight, _, size) = maps, kernels
     relative = (2 * conv.roundings + 4) * UNIT
-    ways = [(weight, kernel, size), (bias, conv.bias, sizes.bias)]
-    allowed = [_half_ulp(stored) + relative * each for stored, _, each in ways]
-    near = [np.abs(stored.astype(np.float64) - value) <= (half + relative * each) * MARGIN
-            for (stored, value, each), half in zip(ways, allowed, strict=True)]
+    ways = [kernels, (bias, conv.bias, sizes.bias)]
+    allowed = [_half_ulp(number) + relative * each for number, _, each in ways]
+    near = [np.abs(number.astype(np.float64) - value) <= (half + relative * each) * MARGIN
+            for (number, value, each), half in zip(ways, allowed, strict=True)]
     bound = float((_per_output(allowed[0], conv.groups, conv.transposed) * largest + allowed[1]).max() * MARGIN)
-    count = 2 * weight[0].size * (conv.inputs if conv.transposed else 1) + sum(_roundings(leaf, tensors) for leaf in leaves(block.expression))
+    count = 2 * weight[0].size * (conv.inputs if conv.transposed else 1) + roundings
     reach = (_per_output(size + np.abs(weight.astype(np.float64)), conv.groups, conv.transposed) * largest
              + sizes.bias + np.abs(bias.astype(np.float64))).max()
-    x = _random(weight, input_channels(block.expression, tensors), largest, seed) if inputs is None else inputs.astype(np.float64)
-    measured = _measure(block.expression, tensors, (weight, bias), geometry, x) if conv.rank <= 2 else None
     return Certificate(bound, measured, float(2 * count * UNIT * reach), sum(int((~each).sum()) for each in near), largest)
 
 
@@ -97,9 +114,9 @@ def _roundings(leaf: Expression, tensors: Tensors) -> int:
     return int(np.prod(leaf.kernel)) + 2 if isinstance(leaf, AvgPool) else 8
 
 
-def _random(weight: Array, channels: int, largest: float, seed: int) -> Array:
+def random_input(kernel: Sequence[int], channels: int, largest: float, seed: int = 0) -> Array:
     """Images a little larger than the kernel, so that every border is met."""
-    plane = tuple(n + SPARE for n in weight.shape[2:])
+    plane = tuple(n + SPARE for n in kernel)
     return np.random.default_rng(seed).uniform(-largest, largest, (IMAGES, channels, *(1,) * (2 - len(plane)), *plane))
 
 

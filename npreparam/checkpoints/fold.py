@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from npreparam._errors import FusionError
-from npreparam.checkpoints._read import Array, CostlyError, Reader, Tensors
+from npreparam.checkpoints._read import Array, CostlyError, Reader, Tensors, input_channels
 from npreparam.checkpoints._recognise import Block
+from npreparam.checkpoints._restrict import Restriction, can_restrict, common_groups, output_channels
 from npreparam.checkpoints._rows import Rows
-from npreparam.checkpoints.expression import Conv, leaves
+from npreparam.checkpoints.expression import Conv, Expression, leaves, tensor_names
 from npreparam.fuse import AffineConv, to_conv_transpose2d
-from npreparam.fuse.rounded import STORED, correctly_rounded
+from npreparam.fuse.rounded import STORED, Entry, Read, correctly_rounded
 from npreparam.fuse.scalars import FLOAT64
 
 EXACTLY, ONCE = "correctly rounded", "float64, then rounded once"
+PART = 2**17  # numbers that are fused at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,20 +52,69 @@ def fold(block: Block, tensors: Tensors, dtype: DTypeLike | None = None) -> Fold
     """
     check(block, tensors)
     first = next((leaf.weight for leaf in leaves(block.expression) if isinstance(leaf, Conv)), block.tensors[0])
-    dtype = np.dtype(tensors[first].dtype if dtype is None else dtype)
-    reader = Reader(block.expression, tensors)
-    rounding = EXACTLY if dtype.name in STORED else ONCE
-    conv = reader(FLOAT64)
-    if rounding == EXACTLY:
+    return _folded(block.expression, tensors, np.dtype(tensors[first].dtype if dtype is None else dtype))
+
+
+def _folded(expression: Expression, tensors: Tensors, dtype: np.dtype[Any]) -> Folded:
+    """Part by part, so that little memory beyond the result is used, and most of that lies in the cache."""
+    whole, factors, ways = Reader(expression, tensors), sum(1 for _ in leaves(expression)) + 1, set()
+    single = Rows(whole)
+    weight, bias = np.empty(0, dtype), np.empty(0, dtype)
+    for rows, columns, reader in parts_of(expression, tensors):
+        conv, way = read_rounded(reader, _entry(single, rows, columns, output_channels(expression, tensors)), dtype, factors)
+        kernel, shift = stored(kernel_of(conv)[0], conv.bias, dtype)
+        if rows is None:
+            return Folded(kernel, shift, way)
+        if not bias.size:
+            outputs = output_channels(expression, tensors)
+            weight, bias = np.empty((outputs, *kernel.shape[1:]), dtype), np.empty(outputs, dtype)
+        weight[rows.start:rows.stop], bias[rows.start:rows.stop] = kernel, shift
+        ways.add(way)
+    return Folded(weight, bias, ONCE if ONCE in ways else EXACTLY)
+
+
+def _entry(single: Rows, rows: range | None, columns: range | None, outputs: int) -> Entry:
+    """One output and one input of a part, as the part numbers them."""
+    first_row, first_column = rows.start if rows else 0, columns.start if columns else 0
+    return lambda row, column, part: single.entry(first_row + row, first_column + column, outputs if rows else part.outputs)
+
+
+def parts_of(expression: Expression, tensors: Tensors) -> Iterator[tuple[range | None, range | None, Reader]]:
+    """(outputs, inputs, the block restricted to them): some groups of channels or a part of one at a time, or (None, None, the block)."""
+    per_output = sum(tensors[leaf.weight][0].size for leaf in leaves(expression) if isinstance(leaf, Conv))
+    outputs, inputs = output_channels(expression, tensors), input_channels(expression, tensors)
+    if not can_restrict(expression) or outputs * per_output <= PART:
+        yield None, None, Reader(expression, tensors)
+        return
+    groups = common_groups(expression)
+    size, together = outputs // groups, max(1, PART * groups // (outputs * per_output))
+    many = max(1, PART // per_output)
+    for group in range(0, groups, together):
+        stop = min(group + together, groups)
+        columns = range(group * inputs // groups, stop * inputs // groups) if groups > 1 else None
+        for start in range(group * size, stop * size, many if together == 1 else stop * size):
+            rows = range(start, min(start + many, stop * size) if together == 1 else stop * size)
+            restriction = Restriction({name: tensors[name] for name in tensor_names(expression)})
+            yield rows, columns, Reader(restriction.of(expression, rows, columns, inputs), restriction.tensors)
+
+
+def read_rounded(read: Read, entry: Entry, dtype: np.dtype[Any], factors: int) -> tuple[AffineConv, str]:
+    """The map with numbers of `dtype`, and by which of the two ways they were rounded; the arguments are those of `correctly_rounded`."""
+    if dtype.name in STORED:
         try:
-            conv = correctly_rounded(reader, dtype, sum(1 for _ in leaves(block.expression)) + 1, Rows(reader).entry)
+            return correctly_rounded(read, dtype, factors, entry), EXACTLY
         except CostlyError:
-            rounding = ONCE
+            pass
+    return read(FLOAT64), ONCE
+
+
+def stored(weight: Array, bias: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:
+    """Both in `dtype`. Raises FusionError where it does not hold them."""
     with np.errstate(over="ignore", under="ignore"):
-        weight, bias = kernel_of(conv)[0].astype(dtype), conv.bias.astype(dtype)
-    if not (np.isfinite(weight.astype(np.float64)).all() and np.isfinite(bias.astype(np.float64)).all()):
+        weight, bias = weight.astype(dtype), bias.astype(dtype)
+    if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
         raise FusionError(f"its fused numbers exceed {dtype}", "store a wider format")
-    return Folded(weight, bias, rounding)
+    return weight, bias
 
 
 def check(block: Block, tensors: Tensors) -> None:
@@ -70,7 +123,7 @@ def check(block: Block, tensors: Tensors) -> None:
         raise FusionError(block.refusal, "leave it as it is")
     if block.needed():
         raise FusionError(f"its tensors do not tell {', '.join(block.needed())}", "give it, or describe the family in a TOML file")
-    bad = next((name for name in block.tensors if not np.isfinite(np.asarray(tensors[name], np.float64)).all()), None)
+    bad = next((name for name in block.tensors if not np.isfinite(tensors[name]).all()), None)
     if bad:
         raise FusionError(f"{bad} holds a number that is not finite", "repair the checkpoint")
 
@@ -88,8 +141,16 @@ def kernel_of(conv: AffineConv) -> tuple[Array, dict[str, Any]]:
     spans = [conv.span(axis) for axis in range(conv.rank)]
     lows = [min(0, low) for low, _ in spans]
     highs = [max(high, low, -slack - 1) for (_, high), low, slack in zip(spans, lows, conv.slack, strict=True)]
-    w = np.zeros((*conv.blocks.shape[1:], *(high - low + 1 for low, high in zip(lows, highs, strict=True))))
+    lengths = tuple(high - low + 1 for low, high in zip(lows, highs, strict=True))
+    if conv.taps == tuple(product(*(range(low, high + 1) for low, high in zip(lows, highs, strict=True)))):  # as a kernel has them: a view
+        w = np.moveaxis(conv.blocks, 0, -1).reshape(*conv.blocks.shape[1:], *lengths)
+        return w, _geometry(conv, lows, highs)
+    w = np.zeros((*conv.blocks.shape[1:], *lengths))
     for tap, matrix in zip(conv.taps, conv.blocks, strict=True):
         w[(slice(None), slice(None), *(o - low for o, low in zip(tap, lows, strict=True)))] = matrix
+    return w, _geometry(conv, lows, highs)
+
+
+def _geometry(conv: AffineConv, lows: list[int], highs: list[int]) -> dict[str, Any]:
     padding = tuple((-low, slack + high + 1) for low, high, slack in zip(lows, highs, conv.slack, strict=True))
-    return w, {"stride": conv.stride, "padding": padding, "groups": conv.groups}
+    return {"stride": conv.stride, "padding": padding, "groups": conv.groups}

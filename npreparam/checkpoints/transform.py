@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from numpy.typing import DTypeLike
 
@@ -16,6 +17,9 @@ from npreparam.checkpoints.fold import check, fold, kernel_of
 from npreparam.fuse import is_no_larger
 from npreparam.fuse.scalars import FLOAT64
 
+if TYPE_CHECKING:
+    from npreparam.checkpoints.graph._region import Region
+
 Step = Callable[[], None]
 
 
@@ -27,7 +31,7 @@ def nothing() -> None:
 class Row:
     """One fused block: parameters before, those after, and the certificates for |x| <= X and, where there are, for real inputs."""
 
-    block: Block
+    block: Block | Region
     before: int
     weight: Array
     bias: Array
@@ -115,7 +119,7 @@ def fuse(tensors: Tensors, found: Recognition, dtype: DTypeLike | None = None, *
             result.refused.append(f"{block.name} ({block.family}) is not fused: {error}")
         step()
     result.refused += _left_over(found)
-    result.faults += _beyond(result.rows)
+    result.faults += beyond(result.rows)
     for name, array in tensors.items():
         for key, value in made.get(name, {name: array}).items():
             if key in result.tensors and result.tensors[key] is not value:
@@ -145,11 +149,13 @@ def verify(tensors: Tensors, stored: Tensors, found: Recognition, *, measure: Me
             result.faults.append(f"{block.name}: there is no {error.args[0]} in the fused file")
         except (FusionError, ArgumentError) as error:
             result.refused.append(f"{block.name} ({block.family}) cannot be checked: {error}")
+            if block.open:  # fused or not, nobody can tell
+                same, expected = (), {*expected, *block.tensors, *names_of(block)}
         expected |= set(same)
         result.faults += _changed(same, tensors, stored)
         step()
     result.refused += _left_over(found)
-    result.faults += [*_beyond(result.rows), *_changed((*found.passed_through, *found.left_over), tensors, stored)]
+    result.faults += [*beyond(result.rows), *_changed((*found.passed_through, *found.left_over), tensors, stored)]
     result.faults += [f"{name} is in the fused file alone" for name in stored if name not in expected]
     return result
 
@@ -198,7 +204,8 @@ def parameters(block: Block, tensors: Tensors) -> int:
     return sum(tensors[name].size for name in block.tensors if name not in block.stale)
 
 
-def _beyond(rows: list[Row]) -> Iterator[str]:
+def beyond(rows: list[Row]) -> Iterator[str]:
+    """A line for each row that is beyond its bounds."""
     for row in rows:
         for found in (row.certificate, row.on_inputs):
             if found is not None and not found.held:

@@ -97,16 +97,17 @@ def run_fuse(source: Path, out: Path, answers: Answers, reports: Reports, choice
     measure = Measure(reports.max_input, real_inputs(reports.inputs, found.blocks))
     with progress(found.blocks, console) as step:
         result = checkpoints.fuse(tensors, found, dtype, insist=choices["largest"], measure=measure, step=step)
-    console.print(table(result.rows))
-    faults, notes = _verdict(result, choices["force"], reports)
-    record = _record("fuse", source, reports, result)
+    if result.rows:
+        console.print(table(result.rows))
+    faults, notes = verdict(result, choices["force"], reports)
+    record = record_of("fuse", source, reports, result)
     if not dry and not faults:
-        save(out, result.tensors, {"npreparam": json.dumps({"input sha256": record["input"]["sha256"]})})
-        record["output"] = _file(out)
+        save(out, result.tensors, {"npreparam": json.dumps({"input sha256": record["input"]["sha256"], "answers": answers.to_json()})})
+        record["output"] = file_of(out)
         console.print(f"{out.name}: {len(tensors)} tensors -> {len(result.tensors)}, sha256 {record['output']['sha256']}", soft_wrap=True,
                       markup=False)
     if not faults:
-        _write(record, reports)
+        write_reports(record, reports)
     return faults, notes
 
 
@@ -114,17 +115,36 @@ def run_verify(source: Path, other: Path, answers: Answers, reports: Reports, fo
     """Check that a file is what fusing another gives: every stored number, and all tensors that pass through bit for bit."""
     prepare({"--report": reports.report, "--html": reports.html}, (source, other), reports.overwrite)
     tensors, stored = load(source), load(other)
+    said = _said(stored.metadata.get("npreparam"))
+    answers, taken = answers.completed(said.get("answers"))
     found = answers.recognise(tensors)
     measure = Measure(reports.max_input, real_inputs(reports.inputs, found.blocks))
     with progress(found.blocks, console) as step:
         result = checkpoints.verify(tensors, stored, found, measure=measure, step=step)
-    console.print(table(result.rows))
-    faults, notes = _verdict(result, force, reports)
-    _write(_record("verify", source, reports, result) | {"output": _file(other)}, reports)
+    if result.rows:
+        console.print(table(result.rows))
+    faults, notes = verdict(result, force, reports)
+    record = record_of("verify", source, reports, result) | {"output": file_of(other)}
+    if taken:
+        notes.append(f"as {other.name} says it was fused with: {taken}")
+    if said.get("input sha256") not in (None, record["input"]["sha256"]):
+        notes.append(f"{other.name} says it was fused from another file, of sha256 {said['input sha256']}")
+    if not faults:
+        console.print(f"{other.name} is {source.name}, fused: every block is within its bound", soft_wrap=True, markup=False, highlight=False)
+    write_reports(record, reports)
     return faults, notes
 
 
-def _verdict(result: Fused, force: bool, reports: Reports) -> Verdict:
+def _said(text: Any) -> dict[str, Any]:
+    """What `fuse` wrote into a file about itself, or nothing."""
+    try:
+        said = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def verdict(result: Fused, force: bool, reports: Reports) -> Verdict:
     """(faults, notes): with `force`, blocks that cannot be fused are only told."""
     names: dict[str, list[str]] = {}
     for name, why in result.kept.items():
@@ -136,11 +156,11 @@ def _verdict(result: Fused, force: bool, reports: Reports) -> Verdict:
     return (result.faults, notes + result.refused) if force else (result.faults + result.refused, notes)
 
 
-def _record(command: str, source: Path, reports: Reports, result: Fused) -> dict[str, Any]:
+def record_of(command: str, source: Path, reports: Reports, result: Fused) -> dict[str, Any]:
     """The certificate."""
-    record = {"command": command, "input": _file(source), "largest input": reports.max_input, "blocks": [_row(row) for row in result.rows],
+    record = {"command": command, "input": file_of(source), "largest input": reports.max_input, "blocks": [_row(row) for row in result.rows],
               "kept": [f"{name}: {why}" for name, why in result.kept.items()], "refused": result.refused, "faults": result.faults}
-    return record | ({"inputs": _file(reports.inputs)} if reports.inputs else {})
+    return record | ({"inputs": file_of(reports.inputs)} if reports.inputs else {})
 
 
 def _row(row: Row) -> dict[str, Any]:
@@ -153,12 +173,14 @@ def _numbers(found: Certificate) -> dict[str, Any]:
     return {"largest input": found.largest, "bound": found.bound, "measured": found.measured, "evaluation bound": found.evaluation}
 
 
-def _file(path: Path) -> dict[str, str]:
+def file_of(path: Path) -> dict[str, str]:
+    """A file's name and hash."""
     with path.open("rb") as file:
         return {"file": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
-def _write(record: dict[str, Any], reports: Reports) -> None:
+def write_reports(record: dict[str, Any], reports: Reports) -> None:
+    """Write the certificate where it was asked for."""
     if reports.report:
         write_json(reports.report, record)
     if reports.html:

@@ -26,6 +26,19 @@ class Answers:
     transposed: Annotated[list[str] | None, typer.Option(
         help='A transposed convolution, once for each, * standing for anything ("decoder.*"); "" for none.')] = None
 
+    def to_json(self) -> dict[str, Any]:
+        """What was answered, without a pattern file, which has a path and no place in another file."""
+        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if getattr(self, f.name) != f.default}
+        return {name: value for name, value in given.items() if not str(value).endswith(".toml")}
+
+    def completed(self, stored: Any) -> tuple[Answers, str]:
+        """These answers, and where they are silent those that a fused file says it was made with; and which those are."""
+        known = {"family": str, "eps": float | int, "stride": int, "identity": bool, "transposed": list}
+        taken = {name: value for name, value in (stored.items() if isinstance(stored, dict) else ())
+                 if isinstance(value, known.get(name, ())) and getattr(self, name) == getattr(Answers, name, None)}
+        text = ", ".join(f"{name} {value}" for name, value in taken.items())
+        return dataclasses.replace(self, **taken), text
+
     def recognise(self, tensors: Any) -> Recognition:
         """The blocks; `family` may be the path of a TOML file."""
         patterns = read_patterns(self.family) if self.family.endswith(".toml") else ()

@@ -270,7 +270,7 @@ def apply_to(conv: AffineConv, constant: Array) -> Array:
 def as_scalars(values: Any) -> Array:
     """An array of float64, or the object array that it is."""
     values = np.asarray(values)
-    return values if values.dtype == object else values.astype(np.float64)
+    return values if values.dtype == object else values.astype(np.float64, copy=False)
 
 
 def zeros(shape: int | Sequence[int], like: Array) -> Array:

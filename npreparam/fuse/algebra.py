@@ -76,10 +76,13 @@ def add(*convs: AffineConv) -> AffineConv:
 
 def _add(a: AffineConv, b: AffineConv) -> AffineConv:
     place = {tap: i for i, tap in enumerate(dict.fromkeys(a.taps + b.taps))}
-    blocks = zeros((len(place), *a.blocks.shape[1:]), a.blocks)
-    for conv in (a, b):
-        for tap, block in zip(conv.taps, conv.blocks, strict=True):
-            blocks[place[tap]] += block
+    if len(place) == len(a.taps):
+        blocks = a.blocks.copy(order="K")  # in its layout: at the speed of a copy for the taps that b has not
+    else:
+        blocks = zeros((len(place), *a.blocks.shape[1:]), a.blocks)
+        blocks[:len(a.taps)] += a.blocks
+    for tap, block in zip(b.taps, b.blocks, strict=True):
+        blocks[place[tap]] += block
     return replace(a, taps=tuple(place), blocks=blocks, bias=a.bias + b.bias, roundings=max(a.roundings, b.roundings) + 1)
 
 
@@ -170,6 +173,8 @@ def _products(second: AffineConv, first: AffineConv, place: Callable[[Offset, Of
     Where one of them works on each channel by itself, it scales the rows or columns of the other; as matrices they would be full of zeros.
     """
     left, right = second.blocks, first.blocks
+    if second.is_diagonal and second.blocks.dtype == first.blocks.dtype != object:
+        return tuple(place(second.taps[0], tap) for tap in first.taps), left[0] * right, first.groups  # in the layout of `first`
     if second.is_depthwise:
         groups = first.groups
     elif first.is_depthwise:

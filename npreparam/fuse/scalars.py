@@ -1,13 +1,15 @@
-"""What the numbers of a layer are when it is read as an affine map: float64, exact, or magnitudes that bound the rounding errors of float64."""
+"""What the numbers of a layer are when it is read as an affine map: float64, balls, exact, or magnitudes that bound float64's rounding errors."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, Protocol
 
 import numpy as np
 
+from npreparam.exact.balls import Ball
 from npreparam.exact.rounding import as_fractions
 from npreparam.exact.surds import inverse_root
 from npreparam.fuse.affine import Array
@@ -66,6 +68,35 @@ class Exact:
         return scale, beta - mean * scale
 
 
+class Balls:
+    """Intervals of 2^-320 and less around the exact numbers, a hundred times as fast as those."""
+
+    def numbers(self, values: Any) -> Array:
+        """The numbers that the floats are."""
+        values = np.asarray(values, np.float64)
+        if not np.isfinite(values).all():
+            as_fractions(values, "parameters")  # raises
+        return self._each(Ball.of_float, values)
+
+    def fraction(self, value: Fraction) -> Ball:
+        """The fraction."""
+        return Ball.of(value)
+
+    def batch_norm(self, bn: BatchNorm, channels: int) -> tuple[Array, Array]:
+        """Balls around the exact numbers."""
+        scale_and_shift(bn, channels, "bn")  # for its checks
+        gamma, beta, mean = map(self.numbers, bn[:3])
+        eps = Fraction(float(bn[4]))
+        scale = gamma * self._each(lambda v: Ball.inverse_root(v + eps), as_fractions(bn[3], "parameters"))
+        return scale, beta - mean * scale
+
+    @staticmethod
+    def _each(function: Callable[[Any], Ball], values: Array) -> Array:
+        result = np.empty(values.shape, object)
+        result.ravel()[:] = [function(value) for value in values.ravel().tolist()]
+        return result
+
+
 class Magnitudes:
     """Absolute values in float64, those below `floor` but not 0 raised to it, so that no product of few of them is small.
 
@@ -77,8 +108,8 @@ class Magnitudes:
 
     def numbers(self, values: Any) -> Array:
         """|values|."""
-        sizes = np.abs(np.asarray(values, np.float64))
-        return np.where(sizes == 0, sizes, np.maximum(sizes, self.floor))
+        sizes = np.asarray(np.abs(np.asarray(values, np.float64)))
+        return np.maximum(sizes, self.floor, out=sizes, where=sizes != 0)
 
     def fraction(self, value: Fraction) -> float:
         """|value|."""
@@ -90,7 +121,8 @@ class Magnitudes:
         return scale, self.numbers(bn[1]) + self.numbers(bn[2]) * scale
 
 
-FLOAT64, EXACT = Float64(), Exact()
+FLOAT64, BALLS, EXACT = Float64(), Balls(), Exact()
+UNROUNDED = (BALLS, EXACT)
 
 
 def matmul(a: Array, b: Array) -> Array:

@@ -6,8 +6,8 @@ A kernel module is imported when it is first used, so that importing npreparam d
 import importlib
 from types import ModuleType
 
-_MODULES = ("accumulate", "affine", "arithmetic", "batch_norm", "certify", "conv2d", "exact_sums", "im2col", "incomplete_beta",
-            "incomplete_gamma", "matmul", "pool", "special", "student_t", "von_mises")
+_MODULES = ("accumulate", "activation", "affine", "arithmetic", "batch_norm", "certify", "conv2d", "exact_sums", "im2col", "incomplete_beta",
+            "incomplete_gamma", "loss", "matmul", "optim", "pool", "special", "student_t", "von_mises")
 
 
 def __getattr__(name: str) -> ModuleType:

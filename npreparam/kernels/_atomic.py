@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from typing import Any
 
@@ -34,6 +35,15 @@ def _read(typingctx, counters, index):  # type: ignore[no-untyped-def]
     return types.int64(counters, types.intp), codegen
 
 
+def _add_there(typingctx, address):  # type: ignore[no-untyped-def]
+    """Add one to the integer at an address, atomically."""
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        builder.atomic_rmw("add", builder.inttoptr(args[0], INT.as_pointer()), INT(1), "seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(address), codegen
+
+
 _lock = threading.Lock()
 
 
@@ -48,25 +58,60 @@ def _read_twin(counters: Any, index: int) -> int:
     return int(counters[index])
 
 
+def _add_there_twin(address: int) -> None:
+    ENTERED[0] += 1
+
+
 if config.DISABLE_JIT:
-    add, read = _add_twin, _read_twin
+    add, read, add_there = _add_twin, _read_twin, _add_there_twin
 else:
-    add, read = intrinsic(_add), intrinsic(_read)
+    add, read, add_there = intrinsic(_add), intrinsic(_read), intrinsic(_add_there)
 
 
 CLOSED = 2**40  # more than any stage has chunks
 DRAWN, DONE, SIDES = 0, 1, 2  # the counters of a stage; one more for each side
 COUNTERS = 4
+ENTERED = np.zeros(1, np.int64)  # how often any thread began a kernel: what helpers that are kept awake look at
+SPINS = 300_000  # looks at it before a helper goes to sleep, some tenths of a millisecond
 
 
 def new_counters(stages: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """For each stage: chunks drawn, chunks done, and chunks drawn from either side."""
-    return np.zeros(COUNTERS * stages, np.int64)
+    """For each stage: chunks drawn, chunks done, and chunks drawn from either side; at last, where ENTERED is."""
+    counters = np.zeros(COUNTERS * stages + 1, np.int64)
+    counters[-1] = ENTERED.ctypes.data
+    return counters
 
 
 def close(counters: np.ndarray[Any, np.dtype[np.int64]]) -> None:
     """Let every thread leave the kernel: nothing is left to draw, and nobody waits for the thread that failed."""
-    counters[:] = CLOSED
+    counters[:-1] = CLOSED
+
+
+@kernel
+def enter(counters: Any, side: int) -> None:
+    """Tell helpers that are awake that the caller is inside a kernel: the interpreter lock is free, and there is work."""
+    if side == 0:
+        add_there(counters[-1])
+
+
+@kernel
+def await_entry(entered: Any, seen: int) -> bool:
+    """Look until another kernel has begun than the first `seen`, or for a while; whether one has."""
+    for _ in range(SPINS):
+        if read(entered, 0) != seen:
+            return True
+    return False
+
+
+def wait_awake(jobs: Any) -> Any:
+    """The next job of a queue, waited for without sleeping; None where none comes soon."""
+    while True:
+        seen = int(ENTERED[0])
+        try:
+            return jobs.get_nowait()
+        except queue.Empty:
+            if not await_entry(ENTERED, seen):
+                return None
 
 
 @kernel

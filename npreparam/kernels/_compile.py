@@ -26,7 +26,7 @@ def _storey_hash() -> str:
 STOREY = _storey_hash()
 
 
-def kernel(function: Function) -> Function:
+def kernel(function: Function, error_model: str = "python") -> Function:
     """Compile `function`; a cached compilation is used again only while no file of this storey has changed.
 
     Numba stamps a cached kernel with its own source file alone, yet a kernel contains the intrinsics, constants and record layouts of its
@@ -35,12 +35,17 @@ def kernel(function: Function) -> Function:
     if config.DISABLE_JIT:
         return function
     try:
-        compiled = njit(nogil=True, cache=True, fastmath=False)(function)
+        compiled = njit(nogil=True, cache=True, fastmath=False, error_model=error_model)(function)
     except RuntimeError:  # neither the package's folder nor the user's cache folder can be written
-        return njit(nogil=True, fastmath=False)(function)
+        return njit(nogil=True, fastmath=False, error_model=error_model)(function)
     file = compiled._cache._cache_file
     file._source_stamp = (file._source_stamp, STOREY)
     return compiled
+
+
+def loop(function: Function) -> Function:
+    """A kernel whose divisions by 0 give infinities and NaN instead of an error, so that loops with divisions become vector code."""
+    return kernel(function, "numpy")
 
 
 def by_type(plain: Function, special: Function, marker: type[Any]) -> Function:

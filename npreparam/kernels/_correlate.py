@@ -16,7 +16,7 @@ from numpy import uintp
 from numpy.typing import NDArray
 
 from npreparam.kernels import _threads
-from npreparam.kernels._atomic import await_stage, close, draw, finish, new_counters
+from npreparam.kernels._atomic import await_stage, close, draw, enter, finish, new_counters
 from npreparam.kernels._compile import by_type, kernel
 from npreparam.kernels._memory import Strided
 from npreparam.kernels._pair import ROWS as PAIR_ROWS
@@ -180,6 +180,7 @@ def correlate(first: int, last: int, first_image: int, plan: Plan, data: Operand
 @kernel
 def work(counters: Any, side: int, images: int, at_once: int, plan: Plan, data: Operands) -> None:
     """One thread's share of a product: for each group of `at_once` images, the copies, then the tiles; weights are packed once."""
+    enter(counters, side)
     buffer = np.empty(2 * plan.tile_rows * plan.width, data.y.dtype)  # before the first chunk is drawn: memory may run out
     packs = plan.groups * -(-plan.rows // plan.tile_rows)
     tiles = packs * plan.problems[:, TILES].sum()

@@ -33,7 +33,7 @@ def strided(array: NDArray[Any]) -> Strided:
     """
     size = array.itemsize
     if array.flags.carray:  # contiguous, aligned and writable: the usual case, and much the quickest to tell
-        return Strided(array.reshape(-1), 0, tuple(step // size for step in array.strides))
+        return Strided(array.reshape(-1), 0, tuple([step // size for step in array.strides]))
     address = array.__array_interface__["data"][0]
     if address % size or any(step % size for step in array.strides):
         array = array.copy()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from npreparam._shapes import Pair
 from npreparam.kernels import _cpu, _threads
-from npreparam.kernels._atomic import await_stage, close, draw, finish, new_counters
+from npreparam.kernels._atomic import await_stage, close, draw, enter, finish, new_counters
 from npreparam.kernels._compile import by_type, kernel
 from npreparam.kernels._correlate import COPIED_AT_LEAST, PADDED_AT_ONCE, SMALL_PRODUCT
 from npreparam.kernels._memory import Strided
@@ -137,6 +137,7 @@ def store_channels(first: int, last: int, plan: Reduction, data: Operands) -> No
 @kernel
 def work(counters: Any, side: int, images: int, at_once: int, plan: Reduction, data: Operands) -> None:
     """One thread's share: for each group of `at_once` images, the copies, then the tiles of the sums; at last gw."""
+    enter(counters, side)
     vectors = plan.groups * -(-plan.rows // plan.lanes)
     pieces = data.source.channels + vectors
     grain = 1 + COPIED_AT_LEAST * at_once * pieces // (data.padded.size + data.turned.size)

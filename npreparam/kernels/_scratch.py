@@ -42,5 +42,5 @@ def _take(role: str, wanted: int) -> NDArray[np.uint8]:
 
 
 def _aligned(memory: NDArray[np.uint8], length: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    first = -memory.ctypes.data % ALIGNMENT
+    first = -memory.__array_interface__["data"][0] % ALIGNMENT
     return memory[first : first + length * dtype.itemsize].view(dtype)

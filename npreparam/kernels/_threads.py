@@ -11,7 +11,8 @@ import itertools
 import os
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -34,7 +35,7 @@ def _default_threads() -> int:
 
 class _Pool:
     def __init__(self) -> None:
-        self.size = _default_threads()
+        self.size, self.awake = _default_threads(), 0
         self.reset()
 
     def reset(self) -> None:
@@ -60,7 +61,8 @@ class _Pool:
     @staticmethod
     def _serve(jobs: queue.SimpleQueue[Work]) -> None:
         while True:
-            work = jobs.get()
+            work = _wait_awake(jobs) if _pool.awake else None
+            work = jobs.get() if work is None else work
             work()
             del work  # a sleeping helper must not keep the arrays of the last call alive
 
@@ -68,6 +70,27 @@ class _Pool:
 _pool = _Pool()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.reset)
+
+
+def _wait_awake(jobs: queue.SimpleQueue[Work]) -> Work | None:
+    from npreparam.kernels._atomic import wait_awake  # with a kernel in it, which this module must not load
+
+    return wait_awake(jobs)
+
+
+@contextmanager
+def awake() -> Iterator[None]:
+    """Within the block, helpers wait for the next call for some tenths of a millisecond before they sleep.
+
+    For loops of many short calls, where waking a thread takes as long as its share of the work. Otherwise no thread spins after a call.
+    """
+    with _pool.lock:
+        _pool.awake += 1
+    try:
+        yield
+    finally:
+        with _pool.lock:
+            _pool.awake -= 1
 
 
 def get_num_threads() -> int:

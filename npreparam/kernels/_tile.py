@@ -214,12 +214,14 @@ def _copy_half_twin(source, at, step, target, to):  # type: ignore[no-untyped-de
 
 if config.DISABLE_JIT:
     tile, single_tile, unpacked_tile = _make_twin(_cpu.ROWS, 1), _make_twin(1, _cpu.SINGLE_VECTORS), _make_twin(_cpu.ROWS, 1, False)
+    panel_tile, unpacked_panel_tile = (_make_twin(_cpu.ROWS, _cpu.PANEL_VECTORS, packed) for packed in (True, False))
     outer_tile = _make_outer_twin(_cpu.ROWS)
     copy_half, half_lanes = _copy_half_twin, _half_lanes_twin
     scalar_fma = fma
 else:
     tile, single_tile = intrinsic(_make_tile(_cpu.ROWS, 1)), intrinsic(_make_tile(1, _cpu.SINGLE_VECTORS))
     unpacked_tile = intrinsic(_make_tile(_cpu.ROWS, 1, False))
+    panel_tile, unpacked_panel_tile = (intrinsic(_make_tile(_cpu.ROWS, _cpu.PANEL_VECTORS, packed)) for packed in (True, False))
     outer_tile = intrinsic(_make_outer_tile(_cpu.ROWS))
     copy_half, half_lanes = intrinsic(_copy_half), intrinsic(_half_lanes)
     scalar_fma = intrinsic(_fma)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from npreparam import ops
 from npreparam._errors import ArgumentError
 from npreparam._shapes import as_int
+from npreparam.kernels._threads import awake
 from npreparam.nn import SGD, Adam, Module
 from npreparam.tape import Tensor, grad
 
@@ -30,17 +31,23 @@ def fit(module: Module, loss: LossFunction, optimizer: SGD | Adam, samples: int,
     if not steps:
         raise ArgumentError(f"`batch` (={batch}) must not be larger than the number of samples (={samples})")
     history = []
-    for epoch in range(epochs):
-        order = rng.permutation(samples)
-        losses = []
-        for i in range(steps):
-            value = loss(order[i * batch : (i + 1) * batch])
-            optimizer.step(grad(value, module.parameters()))
-            losses.append(float(value.value))
-            if progress is not None:
-                progress(epoch * steps + i + 1, epochs * steps, losses[-1])
-        history.append(float(np.mean(losses)))
+    with awake():
+        for epoch in range(epochs):
+            order = rng.permutation(samples)
+            losses = []
+            for i in range(steps):
+                losses.append(train_step(module, loss, optimizer, order[i * batch : (i + 1) * batch]))
+                if progress is not None:
+                    progress(epoch * steps + i + 1, epochs * steps, losses[-1])
+            history.append(float(np.mean(losses)))
     return history
+
+
+def train_step(module: Module, loss: LossFunction, optimizer: SGD | Adam, chosen: Array) -> float:
+    """One step of the optimizer on the loss of the chosen images; returns the loss before it."""
+    value = loss(chosen)
+    optimizer.step(grad(value, module.parameters()))
+    return float(value.value)
 
 
 def classifier_loss(module: Module, images: Array, labels: Array) -> LossFunction:
@@ -49,8 +56,8 @@ def classifier_loss(module: Module, images: Array, labels: Array) -> LossFunctio
 
 
 def vae_loss(module: Any, images: Array, rng: np.random.Generator) -> LossFunction:
-    """Negative mean ELBO of a minibatch, in nats per image, with fresh noise every time."""
-    return lambda chosen: ops.neg(ops.mean(module.elbo(images[chosen], module.noise(len(chosen), rng), training=True)))
+    """Negative mean objective (of a VAE, the ELBO) of a minibatch, in nats per image, with fresh noise every time."""
+    return lambda chosen: ops.neg(ops.mean(module.objective(images[chosen], module.noise(len(chosen), rng), training=True)))
 
 
 def predict(module: Module, images: Array, batch: int = 256) -> Array:

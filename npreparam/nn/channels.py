@@ -160,23 +160,25 @@ class Filter2d(Module):
 
 
 class ScalarAffine(Module):
-    """weight*x + bias with one weight and one bias for all `channels`: PP-LCNetV3's learnable affine block.
+    """weight*x, or weight*x + bias, with one weight and one bias for all `channels`: PP-LCNetV3's learnable affine block, PP-YOLOE's alpha.
 
     >>> sorted(ScalarAffine(4).state_dict())
     ['bias', 'weight']
     """
 
-    def __init__(self, channels: int, *, dtype: DTypeLike = np.float32) -> None:
+    def __init__(self, channels: int, *, bias: bool = True, dtype: DTypeLike = np.float32) -> None:
         self.channels = as_int(channels, "channels", 1)
-        self.weight, self.bias = Tensor(np.ones(1, dtype), "weight"), Tensor(np.zeros(1, dtype), "bias")
+        self.weight = Tensor(np.ones(1, dtype), "weight")
+        self.bias = Tensor(np.zeros(1, dtype), "bias") if bias else None
 
     def forward(self, x: Any, training: bool) -> Any:
         """x scaled and shifted."""
-        return ops.add(ops.mul(x, self.use(self.weight, x, training)), self.use(self.bias, x, training))
+        y = ops.mul(x, self.use(self.weight, x, training))
+        return y if self.bias is None else ops.add(y, self.use(self.bias, x, training))
 
     def as_affine_conv(self, scalars: Scalars = FLOAT64, border: str = "exact") -> AffineConv:
         """The same scale and shift for each channel."""
-        return fuse.pointwise(*(np.repeat(scalars.numbers(p.value), self.channels) for p in (self.weight, self.bias)))
+        return fuse.pointwise(*(None if p is None else np.repeat(scalars.numbers(p.value), self.channels) for p in (self.weight, self.bias)))
 
 
 class BatchNormPad2d(BatchNorm2d):

@@ -192,6 +192,14 @@ class ReLU(Module):
         return ops.relu(x)
 
 
+class Absolute(Module):
+    """|x|."""
+
+    def forward(self, x: Any, training: bool) -> Any:
+        """The sum of the positive parts of x and -x."""
+        return ops.add(ops.relu(x), ops.relu(ops.neg(x)))
+
+
 class GlobalAvgPool(Module):
     """The mean of every channel: NCHW to (N, C).
 

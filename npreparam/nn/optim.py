@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from npreparam import kernels
 from npreparam._errors import ArgumentError
 from npreparam.nn.module import Module
 
@@ -55,6 +56,8 @@ class Adam:
 
     m' = b1*m + (1-b1)*g,  v' = b2*v + (1-b2)*g^2,  p' = p - rate * (m'/(1-b1^t)) / (sqrt(v'/(1-b2^t)) + eps)
 
+    Moves the module's arrays in place, once it has replaced them by its own at the first step: keep copies (`state_dict`) of what you want to keep.
+
     Source: Kingma and Ba, arXiv 1412.6980, algorithm 1.
 
     >>> from npreparam import nn
@@ -73,20 +76,22 @@ class Adam:
         self.module, self.rate, self.betas, self.eps = module, rate, betas, eps
         self.steps = 0
         self.moments: dict[str, tuple[Array, Array]] = {}
+        self.own: dict[str, Array] = {}
 
-    @quiet
     def step(self, gradients: Mapping[str, Array]) -> None:
         """Move every parameter that has a gradient."""
-        pairs, new = _pairs(self.module, gradients), {}
+        pairs, new = list(_pairs(self.module, gradients)), {}
         self.steps += 1
+        first, second = 1 - self.betas[0] ** self.steps, 1 - self.betas[1] ** self.steps
         for name, p, g in pairs:
+            if self.own.get(name) is not p:  # an array of somebody else's is not changed in place
+                new[name] = self.own[name] = p = p.copy(order="C")
+            if name not in self.moments:
+                self.moments[name] = np.zeros_like(p), np.zeros_like(p)
+            m, v = self.moments[name]
             kind = p.dtype.type
-            (b1, new1), (b2, new2) = ((kind(b), kind(1 - b)) for b in self.betas)  # 1 - b in float64: 1 - 0.999 cancels
-            m, v = self.moments.get(name, (np.zeros_like(p), np.zeros_like(p)))
-            m, v = b1 * m + new1 * g, b2 * v + new2 * g * g
-            self.moments[name] = m, v
-            first, second = kind(1 - self.betas[0] ** self.steps), kind(1 - self.betas[1] ** self.steps)
-            new[name] = p - kind(self.rate) * (m / first) / (np.sqrt(v / second) + kind(self.eps))
+            rates = (self.betas[0], 1 - self.betas[0], self.betas[1], 1 - self.betas[1], self.rate / first, second**-0.5, self.eps)
+            kernels.optim.adam(p, np.require(g, requirements="CA"), m, v, kernels.optim.Rates(*map(kind, rates)))
         self.module.update(new)
 
 

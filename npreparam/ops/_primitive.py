@@ -30,22 +30,33 @@ class Primitive:
     def __init__(self, forward: Callable[..., Any]) -> None:
         self.forward, self.name = forward, forward.__name__
         self.signature = inspect.signature(forward)
+        self.plain = all(p.kind is p.POSITIONAL_OR_KEYWORD for p in self.signature.parameters.values())
+        self.defaults = {name: p.default for name, p in self.signature.parameters.items() if p.default is not p.empty}
         self.rows: dict[tuple[str, ...], Rule] = {}
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """The call's arguments by name, defaults included; a ``*arrays`` parameter is one tuple."""
-        bound = self.signature.bind(*args, **kwargs)
+        if self.plain:  # `inspect` would take longer than a small primitive
+            given = self.defaults | dict(zip(self.signature.parameters, args, strict=False)) | kwargs
+            if len(given) == len(self.signature.parameters) and len(args) + len(kwargs) <= len(given):
+                return {name: given[name] for name in self.signature.parameters}
+        bound = self.signature.bind(*args, **kwargs)  # or raises the usual TypeError
         bound.apply_defaults()
         return dict(bound.arguments)
 
     def call(self, arguments: dict[str, Any]) -> Any:
         """The forward function of arguments by name, as `bind` returns them."""
+        if self.plain:
+            return self.forward(**arguments)
         bound = inspect.BoundArguments(self.signature, arguments)  # type: ignore[arg-type]
         return self.forward(*bound.args, **bound.kwargs)
 
     def row(self, argument: str) -> tuple[tuple[str, ...], Rule] | None:
         """The row that covers `argument`, or None where the function is not differentiable in it."""
-        return next(((names, rule) for names, rule in self.rows.items() if argument in names), None)
+        for names, rule in self.rows.items():
+            if argument in names:
+                return names, rule
+        return None
 
 
 def primitive(forward: Callable[..., Any]) -> Callable[..., Any]:

@@ -22,6 +22,8 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 def as_array(value: Any, name: str) -> Array:
     """`value` as a float32 or float64 array in native byte order; anything else raises DTypeError."""
+    if type(value) is np.ndarray and value.dtype in FLOATS and value.dtype.isnative:
+        return value
     if not isinstance(value, np.ndarray | np.generic):
         if value is None:
             raise DTypeError(f"`{name}` is None, but is required: a NumPy array")
@@ -40,11 +42,15 @@ def as_dense(value: Any, name: str) -> Array:
 
     NumPy sums in memory order, and its SIMD exp, log, expm1 and log1p round otherwise where a stride is negative.
     """
-    return np.require(as_array(value, name), requirements=["C", "A"])
+    array = as_array(value, name)
+    return array if array.flags.carray else np.require(array, requirements=["C", "A"])
 
 
 def same_dtype(*, optional: Sequence[str] = (), **arrays: Any) -> list[Any]:
     """The arguments as float arrays of one dtype; None stays None where optional, and Python numbers adapt to the arrays beside them."""
+    first = next(iter(arrays.values()))
+    if type(first) is np.ndarray and first.dtype in FLOATS and all(type(v) is np.ndarray and v.dtype is first.dtype for v in arrays.values()):
+        return list(arrays.values())  # the usual case
     values: dict[str, Any] = {}
     for name, value in arrays.items():
         absent = value is None and name in optional

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from npreparam import kernels
 from npreparam.ops._primitive import gradient, primitive
-from npreparam.ops._validate import Array, as_array, as_dense
+from npreparam.ops._validate import Array, as_array, as_dense, check_shape, same_dtype
 from npreparam.ops.arithmetic import mul, quiet
 
 
@@ -32,11 +33,24 @@ def relu(x: Array) -> Array:
     >>> relu(np.array([-1.0, 0.0, 2.0]))
     array([0., 0., 2.])
     """
-    x = as_array(x, "x")
-    return np.where(x <= 0, x.dtype.type(0), x)
+    return kernels.activation.relu(as_dense(x, "x"))
 
 
-gradient(relu, "x", lambda g, y, a: mul(g, step(a.x)))
+@primitive
+def gate(g: Array, x: Array) -> Array:
+    """g where x > 0, 0 where x <= 0, NaN where x is NaN: the cotangent of `relu`.
+
+    >>> gate(np.array([5.0, 5.0, 5.0]), np.array([-1.0, 0.0, 2.0]))
+    array([0., 0., 5.])
+    """
+    g, x = same_dtype(g=g, x=x)
+    check_shape(g, "g", x.shape, "that of `x`")
+    return kernels.activation.gate(as_dense(g, "g"), as_dense(x, "x"))
+
+
+gradient(relu, "x", lambda g, y, a: gate(g, a.x))
+gradient(gate, "g", lambda g, y, a: gate(g, a.x))
+gradient(gate, "x", lambda g, y, a: mul(mul(g, a.g), 0.0))
 
 
 @primitive

@@ -21,6 +21,8 @@ quiet = np.errstate(all="ignore")  # a decorator: the special values tell enough
 def broadcast_pair(x: Array, y: Array) -> tuple[Array, Array]:
     """Two operands as arrays of one dtype whose shapes broadcast, or ShapeError."""
     x, y = same_dtype(x=x, y=y)
+    if x.shape == y.shape:
+        return x, y
     try:
         np.broadcast_shapes(x.shape, y.shape)
     except ValueError:

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from npreparam import kernels
 from npreparam._errors import ArgumentError, DTypeError
 from npreparam._shapes import as_int
 from npreparam.ops._primitive import gradient, primitive
 from npreparam.ops._validate import Array, as_array, as_dense, check_shape, same_dtype, shape_of
 from npreparam.ops.activation import sigmoid
 from npreparam.ops.arithmetic import add, exp, expm1, mul, neg, quiet, sub
-from npreparam.ops.shape import axes_of
+from npreparam.ops.shape import axes_of, reshape
 from npreparam.ops.shape import sum as sum_over
 
 
@@ -57,6 +58,39 @@ def softmax(x: Array, axis: int = -1) -> Array:
     array([[0., 1.]])
     """
     return exp(log_softmax(x, axis))
+
+
+@primitive
+@quiet
+def logsumexp(x: Array, axis: int = -1) -> Array:
+    """log of the sum of exp(x) along one axis: max + log1p(sum of exp(x - max) over all but the maximum); finite where the result is.
+
+    Rounding: a few ulp of the maximum's magnitude, besides about n*u of the logarithm. Along an axis of length 0, -inf.
+
+    Raises ArgumentError for an axis out of range.
+
+    >>> logsumexp(np.array([1000.0, 1000.0]))
+    np.float64(1000.6931471805599)
+    """
+    x = as_dense(x, "x")
+    (along,) = axes_of(as_int(axis, "axis", -x.ndim), x.ndim)
+    if x.shape[along] == 0:
+        return np.full(x.shape[:along] + x.shape[along + 1 :], -np.inf, x.dtype)
+    at = x.argmax(along, keepdims=True)
+    top = np.take_along_axis(x, at, along)
+    others = np.exp(x - np.where(np.isfinite(top), top, 0))
+    np.put_along_axis(others, at, 0, along)
+    return np.where(np.isfinite(top), top + np.log1p(others.sum(axis=along, keepdims=True)), top).squeeze(along)
+
+
+def _logsumexp_vjp(g: Array, x: Array, y: Array, axis: int) -> Array:
+    """g*exp(x - y) along the axis."""
+    (along,) = axes_of(axis, len(x.shape))
+    shape = tuple(1 if i == along else n for i, n in enumerate(x.shape))
+    return mul(reshape(g, shape), exp(sub(x, reshape(y, shape))))
+
+
+gradient(logsumexp, "x", lambda g, y, a: _logsumexp_vjp(g, a.x, y, a.axis))
 
 
 @primitive
@@ -122,14 +156,23 @@ def bce_with_logits(logits: Array, targets: Array) -> Array:
     """
     logits, targets = same_dtype(logits=logits, targets=targets)
     check_shape(targets, "targets", logits.shape, "that of `logits`")
-    logits = as_dense(logits, "logits")
-    return logits * np.where(logits > 0, 1 - targets, -targets) + np.log1p(np.exp(-np.abs(logits)))
+    return kernels.loss.bce(as_dense(logits, "logits"), as_dense(targets, "targets"))
 
 
-def _bce_slope(x: Array, t: Array) -> Array:
-    """sigmoid(x) - t as sigmoid(x)*(1-t) - sigmoid(-x)*t, so that a nearly certain prediction still has its small gradient."""
-    return sub(mul(sigmoid(x), sub(1.0, t)), mul(sigmoid(neg(x)), t))
+@primitive
+@quiet
+def bce_slope(logits: Array, targets: Array) -> Array:
+    """sigmoid(x) - t as sigmoid(x)*(1-t) - sigmoid(-x)*t, so that a nearly certain prediction still has its small gradient.
+
+    >>> bce_slope(np.array([0.0, 800.0]), np.array([0.25, 1.0]))
+    array([0.25, 0.  ])
+    """
+    logits, targets = same_dtype(logits=logits, targets=targets)
+    check_shape(targets, "targets", logits.shape, "that of `logits`")
+    return kernels.loss.bce_slope(as_dense(logits, "logits"), as_dense(targets, "targets"))
 
 
-gradient(bce_with_logits, "logits", lambda g, y, a: mul(g, _bce_slope(a.logits, a.targets)))
+gradient(bce_with_logits, "logits", lambda g, y, a: mul(g, bce_slope(a.logits, a.targets)))
 gradient(bce_with_logits, "targets", lambda g, y, a: neg(mul(g, a.logits)))
+gradient(bce_slope, "logits", lambda g, y, a: mul(g, mul(sigmoid(a.logits), sigmoid(neg(a.logits)))))
+gradient(bce_slope, "targets", lambda g, y, a: neg(g))

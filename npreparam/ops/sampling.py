@@ -9,9 +9,18 @@ import numpy as np
 from npreparam._errors import ShapeError
 from npreparam.ops._primitive import gradient, primitive
 from npreparam.ops._validate import Array, as_dense, check_shape, same_dtype
-from npreparam.ops.arithmetic import add, div, expm1, log, mul, quiet, square, sub, unbroadcast
+from npreparam.ops.arithmetic import div, expm1, log, mul, quiet, square, sub, unbroadcast
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
+
+
+def broadcast_shape(**arrays: Array) -> tuple[int, ...]:
+    """The shape to which arrays broadcast together."""
+    try:
+        return np.broadcast_shapes(*(array.shape for array in arrays.values()))
+    except ValueError:
+        shapes = " and ".join(f"`{name}` {array.shape}" for name, array in arrays.items())
+        raise ShapeError(f"shapes of {shapes} do not broadcast together") from None
 
 
 @primitive
@@ -33,10 +42,7 @@ def normal_rsample(mu: Array, sigma: Array, eps: Array) -> Array:
     array([0.])
     """
     mu, sigma, eps = same_dtype(mu=mu, sigma=sigma, eps=eps)
-    try:
-        shape = np.broadcast_shapes(mu.shape, sigma.shape)
-    except ValueError:
-        raise ShapeError(f"shapes of `mu` {mu.shape} and `sigma` {sigma.shape} do not broadcast together") from None
+    shape = broadcast_shape(mu=mu, sigma=sigma)
     check_shape(eps, "eps", shape, "that of `mu` and `sigma` broadcast together, one number for each element of the sample")
     return mu + sigma * eps
 
@@ -83,6 +89,8 @@ def exp_remainder(x: Array) -> Array:
 gradient(exp_remainder, "x", lambda g, y, a: mul(g, expm1(a.x)))
 
 
+@primitive
+@quiet
 def gaussian_kl(mu: Array, logvar: Array) -> Array:
     """Kullback-Leibler divergence of N(mu, exp(logvar)) from N(0, 1): (exp(logvar) - 1 - logvar + mu^2)/2, elementwise with broadcasting.
 
@@ -97,4 +105,10 @@ def gaussian_kl(mu: Array, logvar: Array) -> Array:
     >>> gaussian_kl(np.array([1.0, 0.0]), np.array([0.0, 1e-8]))
     array([5.00000000e-01, 2.50000001e-17])
     """
-    return mul(add(exp_remainder(logvar), square(mu)), 0.5)
+    mu, logvar = same_dtype(mu=mu, logvar=logvar)
+    broadcast_shape(mu=mu, logvar=logvar)
+    return (exp_remainder(logvar) + np.square(mu)) * mu.dtype.type(0.5)
+
+
+gradient(gaussian_kl, "mu", lambda g, y, a: unbroadcast(mul(g, a.mu), a.mu.shape))
+gradient(gaussian_kl, "logvar", lambda g, y, a: unbroadcast(mul(g, mul(expm1(a.logvar), 0.5)), a.logvar.shape))

@@ -39,12 +39,13 @@ def grad(output: Tensor, inputs: Any, cotangent: Any = None, create_graph: bool 
     """
     labels, wanted = _listed(inputs)
     checked_output(output, "`output`", labels)
-    found = _walk(output, _seed(output, cotangent, create_graph), wanted, create_graph)
+    held: set[int] = set()
+    found = _walk(output, _seed(output, cotangent, create_graph), wanted, create_graph, held)
     unused = [f"{label} (shape {tensor.shape})" for label, tensor in zip(labels, wanted, strict=True) if _key(tensor) not in found]
     if unused and not allow_unused:
         raise UnusedInputError(f"the output does not depend on {', '.join(unused)}: no differentiable path leads there. "
                                "If that is meant, pass allow_unused=True for zeros")
-    return _like(inputs, [_finish(tensor, found.get(_key(tensor)), create_graph) for tensor in wanted])
+    return _like(inputs, [_finish(tensor, found.get(_key(tensor)), create_graph, held) for tensor in wanted])
 
 
 def checked_output(output: Any, what: str, inputs: Sequence[str]) -> Tensor:
@@ -114,12 +115,17 @@ def _key(tensor: Tensor) -> Key:
     return tensor.id, tensor.index
 
 
-def _finish(tensor: Tensor, cotangent: Any, create_graph: bool) -> Any:
-    """The gradient as the caller gets it; zeros where there is none."""
+def _finish(tensor: Tensor, cotangent: Any, create_graph: bool, held: set[int]) -> Any:
+    """The gradient as the caller gets it; zeros where there is none. An array whose id is in `held`, or a view, is copied."""
     if cotangent is None:
         cotangent = np.zeros(tensor.shape, tensor.dtype)
         return Tensor(cotangent) if create_graph else cotangent
-    return cotangent if create_graph else np.array(cotangent)  # a copy, for rules may pass g itself on, or a view
+    if create_graph:
+        return cotangent
+    if type(cotangent) is not np.ndarray or cotangent.base is not None or id(cotangent) in held:
+        cotangent = np.array(cotangent)  # for rules may pass on g itself, an argument, or a view
+    held.add(id(cotangent))  # the next result may be this very array
+    return cotangent
 
 
 def _ancestors(output: Tensor, wanted: set[Key]) -> set[int]:
@@ -130,19 +136,20 @@ def _ancestors(output: Tensor, wanted: set[Key]) -> set[int]:
         node = stack.pop()
         if node.id not in order:
             order[node.id] = node
-            stack += [parent.node for _, parent in node.parents() if parent.node is not None]
+            stack += [parent.node for parent in node.parents() if parent.node is not None]
     needed: set[int] = set()
     for key in sorted(order):  # parents have smaller ids
-        if any(_key(parent) in wanted or parent.id in needed for _, parent in order[key].parents()):
+        if any(_key(parent) in wanted or parent.id in needed for parent in order[key].parents()):
             needed.add(key)
     return needed
 
 
-def _walk(output: Tensor, seed: Any, inputs: list[Tensor], create_graph: bool) -> dict[Key, Any]:
-    """Cotangents of the inputs, as far as the output depends on them."""
+def _walk(output: Tensor, seed: Any, inputs: list[Tensor], create_graph: bool, held: set[int]) -> dict[Key, Any]:
+    """Cotangents of the inputs, as far as the output depends on them; adds to `held` the ids of arrays that are not theirs alone."""
     wanted = {_key(tensor) for tensor in inputs}
     needed = _ancestors(output, wanted)
     cotangents: dict[Key, Any] = {_key(output): seed}
+    held.add(id(seed))
     nodes = {output.id: output.node}
     heap = [-output.id]
     while heap:
@@ -152,6 +159,7 @@ def _walk(output: Tensor, seed: Any, inputs: list[Tensor], create_graph: bool) -
             continue
         gs = [cotangents.get((node_id, i)) if (node_id, i) in wanted else cotangents.pop((node_id, i), None)
               for i in range(len(node.values))]
+        held.update(map(id, (*node.values, *map(value_of, node.arguments.values()))))
         for parent, g in _parent_cotangents(node, gs, needed, wanted, create_graph):
             key = _key(parent)
             cotangents[key] = g if key not in cotangents else ops.add(cotangents[key], g)
@@ -163,28 +171,34 @@ def _walk(output: Tensor, seed: Any, inputs: list[Tensor], create_graph: bool) -
 
 def _parent_cotangents(node: Node, gs: list[Any], needed: set[int], wanted: set[Key], create_graph: bool) -> list[tuple[Tensor, Any]]:
     """Evaluate the rules of one node that lead to a wanted tensor."""
+    owing = {name: parents for name, parents in node.tensors.items()
+             if any(p.id in needed or (p.id, p.index) in wanted for p in parents if isinstance(p, Tensor))}
+    if not owing:
+        return []
     arguments = node.arguments if create_graph else {name: value_of(argument) for name, argument in node.arguments.items()}
     gs = [np.zeros(v.shape, v.dtype) if g is None else g for g, v in zip(gs, node.values, strict=True)]
     ys: list[Any] = [output_of(node, i) for i in range(len(node.values))] if create_graph else list(node.values)
     g, y = (tuple(gs), tuple(ys)) if node.tuple_output else (gs[0], ys[0])
+    call = SimpleNamespace(**arguments)
     pairs: list[tuple[Tensor, Any]] = []
     done: dict[tuple[str, ...], Any] = {}
-    for name, argument in node.arguments.items():
-        parents = argument if isinstance(argument, tuple) else (argument,)
-        if not any(isinstance(p, Tensor) and (p.id in needed or _key(p) in wanted) for p in parents):
-            continue
+    for name, parents in owing.items():
         names, rule = node.primitive.row(name)  # type: ignore[misc]
-        what = f"the gradient rule of `{node.primitive.name}` for `{name}`: its result"
         if names not in done:
-            result = rule(g, y, SimpleNamespace(**arguments))
-            done[names] = _several(result, len(names), what) if len(names) > 1 else (result,)
+            result = rule(g, y, call)
+            done[names] = _several(result, len(names), _what(node, name)) if len(names) > 1 else (result,)
         result = done[names][names.index(name)]
-        owed = _several(result, len(parents), what) if isinstance(argument, tuple) else (result,)
+        owed = _several(result, len(parents), _what(node, name)) if isinstance(node.arguments[name], tuple) else (result,)
         for parent, cotangent in zip(parents, owed, strict=True):
             if isinstance(parent, Tensor):
-                _check(cotangent, parent, what)
+                if type(cotangent) is not np.ndarray or cotangent.shape != parent.shape or cotangent.dtype != parent.dtype:
+                    _check(cotangent, parent, _what(node, name))
                 pairs.append((parent, cotangent))
     return pairs
+
+
+def _what(node: Node, name: str) -> str:
+    return f"the gradient rule of `{node.primitive.name}` for `{name}`: its result"
 
 
 def _several(result: Any, count: int, what: str) -> Sequence[Any]:

@@ -11,11 +11,14 @@ from tests.checkpoints.build import damaged_file, seeds
 SLOW = 2.0  # seconds of this process for a file of a few hundred bytes: no honest reader takes a hundredth of it
 
 
-def fuzz(folder, count, seed, read=load):
-    """Read `count` damaged files; returns [(file name, content, what went wrong)], and how many were read and refused."""
+def fuzz(folder, count, seed, read=load, good=None):
+    """Read `count` damaged files of those in `good`, by default one for each reader.
+
+    Returns [(file name, content, what went wrong)], and how many were read and refused.
+    """
     rng = np.random.default_rng(seed)
     faults, outcomes = [], {"read": 0, "refused": 0}
-    good = seeds()
+    good = good or seeds()
     names = list(good)
     for i in range(count):
         name = names[i % len(names)]

@@ -36,6 +36,7 @@ STATES = {
     "conv3xc": "sk:4,4,1,1+4 conv.0:8,4,1,1+8 conv.1:8,8,3,3+8 conv.2:4,8,1,1+4 eval_conv:4,4,3,3+4",
     "repghost": "cheap_operation.0:4,1,3,3 cheap_operation.1:bn4 fusion_bn.0:bn4",
     "repvit": "conv.c:4,1,3,3 conv.bn:bn4 conv1:4,1,1,1+4 bn:bn4",
+    "repvit_legacy": "conv.c:4,1,3,3 conv.bn:bn4 conv1.c:4,1,1,1 conv1.bn:bn4",
     "conv2d_bn": "c:4,4,3,3 bn:bn4",
     "bn_linear": "bn:bn4 l:5,4+5",
     "tdesr": "0:3,4,3,1 1:4,3,1,3+4",

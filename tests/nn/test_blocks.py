@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from npreparam import ArgumentError, ShapeError, fuse, nn
+from npreparam import ArgumentError, FusionError, ShapeError, fuse, nn
 from npreparam.fuse.scalars import EXACT
 from npreparam.nn import blocks
 from npreparam.tape import check_grads
@@ -42,7 +42,18 @@ BLOCKS = {
     "etds": (lambda **own: blocks.etds_layer(2, 1, **own), 3),
     "fsmn": (lambda **own: blocks.fsmn(2, 4, **own), 2),
     "fean": (lambda **own: blocks.shuffled_residual(4, **own), 4),
-    "orepa": (lambda **own: blocks.orepa(2, 4, groups=2, stride=2, **own), 2),
+    "syenet 5": (lambda **own: blocks.conv_rep(2, 1, 5, **own), 2),
+    "orepa": (lambda **own: blocks.orepa(4, 4, groups=2, stride=2, expand=2, **own), 4),
+    "orepa 5": (lambda **own: blocks.orepa(2, 3, 5, expand=3, **own), 2),
+    "orepa 1x1": (lambda **own: blocks.orepa_1x1(2, 3, stride=2, **own), 2),
+    "rvsr": (lambda **own: blocks.rvsr_block(2, **own), 2),
+    "reprfn": (lambda **own: blocks.rep_rfn(2, 2, **own), 2),
+    "reprfn wider": (lambda **own: blocks.rep_rfn(2, 3, **own), 2),
+    "pp-yoloe": (lambda **own: blocks.rep_conv_alpha(2, 3, **own), 2),
+    "rep cpe": (lambda **own: blocks.rep_cpe(3, 5, **own), 3),
+    "lcnet v2": (lambda **own: blocks.lcnetv2_depthwise(3, **own), 3),
+    "lcnet v2 stride 2": (lambda **own: blocks.lcnetv2_depthwise(3, stride=2, **own), 3),
+    "repmlp": (lambda **own: blocks.repmlp(2, (3, 2), (1, 3, 5), **own), 12),
 }
 
 
@@ -103,7 +114,7 @@ def attribute_setter(block, path):
 
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("name", ["acblock", "dbb", "qarepvgg", "linear add", "rep mixer", "lcnet", "ecb", "conv3xc", "rrrb", "syenet", "etds",
-                                  "fean", "orepa", "unireplknet 5"])
+                                  "fean", "orepa", "orepa 1x1", "unireplknet 5", "rvsr", "reprfn", "pp-yoloe", "rep cpe", "lcnet v2", "repmlp"])
 def test_gradients(name, training):
     """Those of every parameter; in training BatchNormPad2d holds its running statistics constant, so its block is checked in evaluation."""
     if training and name == "dbb":
@@ -135,6 +146,24 @@ def test_squeeze_and_excitation_stays_between():
     check_grads(lambda given: block(given), [x + 0.25])
 
 
+def test_what_is_not_linear_stays_beside_what_is():
+    """FRR-NET: six convolutions become one of 7x7, the absolute values stay."""
+    rng = np.random.default_rng(0)
+    block = trees.randomize(blocks.fmrb(3, rng=rng, dtype=np.float64), rng)
+    fused = nn.fuse(block)
+    children = dict(fused.children())
+    assert [type(child).__name__ for child in children.values()] == ["Conv2d"] + ["Sequential"] * 4
+    assert children["conv1"].weight.shape == (3, 1, 7, 7)
+    linear = nn.Sum(**{name: child for name, child in block.children() if name.startswith("conv")})
+    x = integers(3)
+    bound = tree_bound(trees.roundings(linear) + trees.roundings(children["conv1"]) + 9, trees.evaluate(block, np.abs(x), trees.Magnitude), x.dtype)
+    assert_within(fused(x), block(x), bound)
+    assert (block(x) == trees.evaluate(block, trees.fractions(x)).astype(float)).all()  # integers and quarters: nothing rounds
+    with pytest.raises(FusionError, match=r"branch sobel_x.*: Absolute is not linear"):
+        nn.fuse_to_one(block)
+    check_grads(lambda given: block(given), [rng.standard_normal((1, 3, 4, 5))])  # integers would lie on the kinks
+
+
 def test_names_are_those_of_the_authors_where_the_layout_allows():
     block = blocks.qarepvgg_block(2, 2, rng=np.random.default_rng(0))
     assert "0.rbr_dense.conv.weight" in block.state_dict()
@@ -145,6 +174,11 @@ def test_names_are_those_of_the_authors_where_the_layout_allows():
     (lambda rng: blocks.acblock(2, 2, 4, rng=rng), ArgumentError, r"`kernel` \(=4\) must be odd, so that all branches have one centre"),
     (lambda rng: blocks.large_kernel_block(2, 6, 3, rng=rng), ArgumentError, r"`kernel` \(=6\) and `small` \(=3\) must be odd"),
     (lambda rng: blocks.dilated_reparam_block(2, 6, rng=rng), ArgumentError, r"`kernel` \(=6\) must be one of \[5, 7, 9, 11, 13, 15, 17\]"),
+    (lambda rng: blocks.conv_rep(2, 2, 7, rng=rng), ArgumentError, r"`kernel` \(=7\) must be 3 or 5"),
+    (lambda rng: blocks.rep_cpe(2, 4, rng=rng), ArgumentError, r"`kernel` \(=4\) must be odd"),
+    (lambda rng: blocks.repmlp(2, 0, rng=rng), ArgumentError, r"`grid` \(=0\) must be positive"),
+    (lambda rng: blocks.OnGrid(nn.Identity(), (2, 3))(np.zeros((1, 8, 1, 1))), ShapeError,
+     "`x` has 8 channels, but must have a multiple of 6, the elements of `grid`"),
     (lambda rng: blocks.orepa(3, 2, groups=2, rng=rng), ShapeError, r"`in_channels` \(=3\) and `out_channels` \(=2\) must be divisible"),
 ])
 def test_bad_arguments(call, kind, message):

@@ -6,8 +6,10 @@ import numpy as np
 
 from npreparam import Window, nn
 from npreparam.nn import Crop, Filter2d, ScalarAffine
+from npreparam.nn.blocks import OnGrid
 from npreparam.nn.blocks.orepa import OREPAConv
 from npreparam.nn.containers import Concat
+from npreparam.nn.layers import Absolute
 from tests import naive
 
 EPS = 0.25
@@ -112,12 +114,30 @@ def average(module, x, kind):
 
 
 def orepa(module, x, kind):
-    k, a, p, w, v = (value(q, kind) for q in (module.weight_orepa_origin, module.weight_orepa_avg_conv, module.weight_orepa_pfir_conv,
-                                              module.weight_orepa_point, module.vector))
-    branches = [k, a * kind.number(module.weight_orepa_avg_avg), p * kind.number(module.weight_orepa_prior), w * kind.number(module.centre)]
-    total = sum(branch * v[i][:, None, None, None] for i, branch in enumerate(branches))
-    stride, padding, _, groups = module.geometry
-    return naive.conv2d(x, total, None, (stride, stride), ((padding, padding),) * 2, (1, 1), groups)
+    """Branch by branch: chains are evaluated as two convolutions of x, not as products of weights."""
+    def own(name):
+        return value(getattr(module, f"weight_orepa_{name}"), kind)
+
+    v = value(module.vector, kind)[:, None, :, None, None]
+    (s, p, _, groups), channels = module.geometry, x.shape[1]
+    def conv(x, w, stride=1, padding=0, groups=groups):
+        return naive.conv2d(x, w, None, (stride, stride), ((padding, padding),) * 2, (1, 1), groups)
+
+    own_kernels = [own("origin"), own("avg_conv") * kind.number(module.weight_orepa_avg_avg),
+                   own("pfir_conv") * kind.number(module.weight_orepa_prior)]
+    first = own("1x1_kxk_idconv1") + kind.number(module.id_tensor)
+    depthwise, pointwise = own("gconv_dw"), own("gconv_pw")
+    expand = depthwise.shape[1]
+    spread = conv(x, np.concatenate([depthwise] * groups).reshape(channels * expand, 1, *depthwise.shape[2:]), s, p, channels)
+    branches = [*(conv(x, kernel, s, p) for kernel in own_kernels), conv(conv(x, first), own("1x1_kxk_conv2"), s, p), conv(x, own("1x1"), s),
+                conv(spread, pointwise.reshape(len(pointwise), -1, 1, 1))]
+    return sum(branch * scale for branch, scale in zip(branches, v, strict=True))
+
+
+def on_grid(module, x, kind):
+    n, channels, *places = x.shape
+    images = x.transpose(0, 2, 3, 1).reshape(-1, channels // (module.grid[0] * module.grid[1]), *module.grid)
+    return evaluate(module.inner, images, kind).reshape(n, *places, -1).transpose(0, 3, 1, 2)
 
 
 def crop(module, x, kind):
@@ -127,8 +147,9 @@ def crop(module, x, kind):
 
 LEAVES = {
     nn.Conv2d: conv, nn.Scale: scaled, ScalarAffine: scaled, nn.AvgPool2d: average, Crop: crop,
-    OREPAConv: orepa,
+    OREPAConv: orepa, OnGrid: on_grid,
     nn.Identity: lambda module, x, kind: x,
+    Absolute: lambda module, x, kind: np.abs(x),
     nn.ReLU: lambda module, x, kind: np.maximum(x, 0),
     nn.Times: lambda module, x, kind: kind.number([module.factor])[0] * x,
     nn.Pad: lambda module, x, kind: naive.pad(x, module.sides, np.zeros(x.shape[1], x.dtype)),
@@ -148,7 +169,10 @@ def roundings(module):
     if isinstance(module, nn.Conv2d):
         return module.weight.value[0].size + 2
     if isinstance(module, OREPAConv):
-        return module.weight_orepa_origin.value[0].size + 8
+        inner = max(module.weight_orepa_gconv_dw.shape[1], module.weight_orepa_1x1.shape[1])  # sums in the products of weights
+        return module.weight_orepa_origin.value[0].size + inner + 10
+    if isinstance(module, OnGrid):
+        return roundings(module.inner)
     if isinstance(module, Filter2d):
         return module.kernel[0].size + 1
     if isinstance(module, nn.AvgPool2d):

@@ -6,12 +6,12 @@ import pytest
 from npreparam import ops
 from npreparam.ops import linalg
 from npreparam.ops._primitive import PRIMITIVES
-from npreparam.ops.activation import step
+from npreparam.ops.activation import gate, step
 from npreparam.ops.batch_norm import batch_norm_eval, batch_norm_eval_grad, batch_norm_train, batch_norm_train_grad
 from npreparam.ops.continuous_bernoulli import continuous_bernoulli_cumulant, continuous_bernoulli_icdf
 from npreparam.ops.incomplete_beta import beta_slope_a, beta_slope_b, betainc, betaincinv, log_beta
 from npreparam.ops.incomplete_gamma import gamma_slope, gammainc, gammaincinv
-from npreparam.ops.loss import pick, place
+from npreparam.ops.loss import bce_slope, pick, place
 from npreparam.ops.pool import avg_pool2d_grad, max_pool2d_grad, take_maxima
 from npreparam.ops.sampling import exp_remainder
 from npreparam.ops.shape import concat_arrays, scatter_slice
@@ -62,9 +62,12 @@ TABLE = {
     "log_softmax": (ops.log_softmax, [X]),
     "softmax": (lambda x: ops.softmax(x, axis=0), [X]),
     "cross_entropy": (lambda x: ops.cross_entropy(x, LABELS), [X]),
+    "logsumexp": (lambda x: ops.logsumexp(x, 0), [X]),
     "pick": (lambda x: ops.square(pick(x, LABELS)), [X]),
     "place": (lambda x: ops.square(place(x, LABELS, 5)), [X[:, 0]]),
     "bce_with_logits": (ops.bce_with_logits, [X, Y]),
+    "bce_slope": (bce_slope, [X, Y]),
+    "gate": (gate, [Y, X]),
     "normal_rsample": (ops.normal_rsample, [X, Y[0], Z]),
     "normal_log_prob": (ops.normal_log_prob, [X, Y, POSITIVE]),
     "exp_remainder": (exp_remainder, [X]),

@@ -8,9 +8,10 @@ import numpy as np
 
 from npreparam._errors import ArgumentError
 from npreparam.nn.blocks.excite import SqueezeExcite
+from npreparam.nn.blocks.filters import LAPLACE, SOBEL_X
 from npreparam.nn.channels import AvgPool2d, BatchNormPad2d, ScalarAffine, Scale, Times
 from npreparam.nn.containers import Identity, Sequential, Sum
-from npreparam.nn.layers import BatchNorm2d, Conv2d, ReLU
+from npreparam.nn.layers import Absolute, BatchNorm2d, Conv2d, ReLU
 from npreparam.nn.module import Module
 from npreparam.nn.repvgg import ConvBN
 
@@ -48,6 +49,16 @@ def mobileone_block(in_channels: int, out_channels: int, kernel: int = 3, *, bra
         parts["scale"] = ConvBN(in_channels, out_channels, 1, **own)
     gate = [SqueezeExcite(out_channels, rng=rng, dtype=dtype)] if squeeze else []
     return Sequential(Sum(**parts, **_skip(in_channels, out_channels, stride, dtype)), *gate, ReLU())
+
+
+def rep_conv_alpha(in_channels: int, out_channels: int, *, rng: np.random.Generator, dtype: Any = np.float32) -> Sum:
+    """bn(conv3x3 x) + alpha*bn(conv1x1 x) with one trained number alpha: the RepVGG block of PP-YOLOE's backbone.
+
+    Source: Xu et al., PP-YOLOE, arXiv 2203.16250; PaddleDetection's RepVggBlock with `alpha`.
+    """
+    own: dict[str, Any] = {"rng": rng, "dtype": dtype}
+    return Sum(conv1=ConvBN(in_channels, out_channels, 3, padding=1, **own),
+               conv2=Sequential(ConvBN(in_channels, out_channels, 1, **own), alpha=ScalarAffine(out_channels, bias=False, dtype=dtype)))
 
 
 def acblock(in_channels: int, out_channels: int, kernel: int = 3, *, stride: int = 1, groups: int = 1, rng: np.random.Generator,
@@ -140,6 +151,45 @@ def rep_mixer(channels: int, kernel: int = 3, *, layer_scale: float = 1e-5, rng:
     norm = Sequential(rbr_skip=BatchNorm2d(channels, dtype=dtype), minus=Times(channels, -1.0))
     return Sum(identity=Identity(),
                mixed=Sequential(Sum(mixer=mixer, norm=norm), layer_scale=Scale(channels, value=layer_scale, dtype=dtype)))
+
+
+def rep_cpe(channels: int, kernel: int = 7, *, rng: np.random.Generator, dtype: Any = np.float32) -> Sum:
+    """x + depthwise kxk x: FastViT's conditional positional encoding.
+
+    Source: Vasu et al., FastViT, arXiv 2303.14189, section 3.3.
+    """
+    return Sum(pe=Conv2d(channels, channels, kernel, padding=_odd(kernel), groups=channels, rng=rng, dtype=dtype), identity=Identity())
+
+
+def lcnetv2_depthwise(channels: int, kernel: int = 5, *, stride: int = 1, rng: np.random.Generator, dtype: Any = np.float32) -> Sum:
+    """bn(depthwise kxk x) + ... + bn(depthwise 3x3 x) + bn(depthwise 1x1 x), the last without stride only.
+
+    Source: PaddleClas's PP-LCNetV2, RepDepthwiseSeparable (no paper).
+    """
+    sizes = range(kernel, 2 if stride > 1 else 0, -2)
+    return Sum(**{f"dw_conv{k}": ConvBN(channels, channels, k, stride=stride, padding=_odd(k), groups=channels, rng=rng, dtype=dtype) for k in sizes})
+
+
+def fmrb(channels: int, *, rng: np.random.Generator, dtype: Any = np.float32) -> Sum:
+    """The sum of depthwise 1x1, 3x3, 5x5, 7x7, 1x3 and 3x1 convolutions of x, and of |depthwise 3x3 x| twice for each of Sobel and Laplace.
+
+    The absolute values are not linear: `npreparam.nn.fuse` makes one 7x7 convolution of the first six and leaves the others beside it. The
+    filters are trained, from Sobel's and Laplace's on.
+
+    Source: FMRB of FRR-NET, as its code has it.
+    """
+    own: dict[str, Any] = {"groups": channels, "rng": rng, "dtype": dtype}
+
+    def conv(kernel: tuple[int, int]) -> Conv2d:
+        return Conv2d(channels, channels, kernel, padding=(kernel[0] // 2, kernel[1] // 2), **own)
+
+    def edge(mask: Any) -> Sequential:
+        filters = np.broadcast_to(np.asarray(mask, dtype), (channels, 1, 3, 3)).copy()
+        return Sequential(conv=Conv2d.holding(filters, None, 1, 1, 1, channels), abs=Absolute())
+
+    kernels = [(1, 1), (3, 3), (5, 5), (7, 7), (1, 3), (3, 1)]
+    edges = {"sobel_x": SOBEL_X, "sobel_y": SOBEL_X.T, "laplace_x": LAPLACE, "laplace_y": LAPLACE}
+    return Sum(**{f"conv{i}": conv(kernel) for i, kernel in enumerate(kernels, 1)}, **{name: edge(mask) for name, mask in edges.items()})
 
 
 def lcnet_rep_layer(in_channels: int, out_channels: int, kernel: int = 3, *, branches: int = 4, stride: int = 1, groups: int = 1,

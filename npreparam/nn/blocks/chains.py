@@ -6,14 +6,20 @@ from typing import Any
 
 import numpy as np
 
+from npreparam._errors import ArgumentError
+from npreparam.nn.blocks.filters import LAPLACE, SOBEL_X
 from npreparam.nn.channels import ChannelShuffle, Crop, Filter2d, Pad, Scale, Slice
 from npreparam.nn.containers import Concat, Identity, Sequential, Sum
 from npreparam.nn.layers import BatchNorm2d, Conv2d, ReLU
 from npreparam.nn.module import Module
 from npreparam.nn.repvgg import ConvBN
 
-SOBEL_X = np.array([[1.0, 0.0, -1.0], [2.0, 0.0, -2.0], [1.0, 0.0, -1.0]])
-LAPLACE = np.array([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])
+
+def _edges(in_channels: int, out_channels: int, own: dict[str, Any]) -> dict[str, Module]:
+    """The scaled Sobel and Laplace filters of a 1x1 convolution of x, padded by its bias."""
+    return {f"conv1x1_{name}": Sequential(Pad(in_channels, 1), Conv2d(in_channels, out_channels, 1, **own),
+                                          Filter2d(out_channels, mask, dtype=own["dtype"]), Scale(out_channels, bias=True, dtype=own["dtype"]))
+            for name, mask in (("sbx", SOBEL_X), ("sby", SOBEL_X.T), ("lpl", LAPLACE))}
 
 
 def ecb(in_channels: int, out_channels: int, *, depth: int = 2, pointwise: bool = False, rng: np.random.Generator,
@@ -25,16 +31,11 @@ def ecb(in_channels: int, out_channels: int, *, depth: int = 2, pointwise: bool 
     Source: Zhang, Zeng and Zhang, Edge-oriented convolution block, ACM Multimedia 2021, section 3; Wang, EFDN, arXiv 2204.08759.
     """
     own: dict[str, Any] = {"rng": rng, "dtype": dtype}
-
-    def edge(mask: Any) -> Sequential:
-        return Sequential(Pad(in_channels, 1), Conv2d(in_channels, out_channels, 1, **own), Filter2d(out_channels, mask, dtype=dtype),
-                          Scale(out_channels, bias=True, dtype=dtype))
-
     wide = depth * out_channels
     branches: dict[str, Module] = {
         "conv3x3": Conv2d(in_channels, out_channels, 3, padding=1, **own),
         "conv1x1_3x3": Sequential(Pad(in_channels, 1), Conv2d(in_channels, wide, 1, **own), Conv2d(wide, out_channels, 3, **own)),
-        "conv1x1_sbx": edge(SOBEL_X), "conv1x1_sby": edge(SOBEL_X.T), "conv1x1_lpl": edge(LAPLACE)}
+        **_edges(in_channels, out_channels, own)}
     if pointwise:
         branches["conv1x1"] = Conv2d(in_channels, out_channels, 1, **own)
     if in_channels == out_channels:
@@ -66,6 +67,39 @@ def rrrb(channels: int, *, ratio: int = 2, rng: np.random.Generator, dtype: Any 
                                Conv2d(wide, channels, 1, **own)))
 
 
+def rvsr_block(channels: int, *, ratio: int = 2, rng: np.random.Generator, dtype: Any = np.float32) -> Sum:
+    """x + conv3x3 x + conv1x1 x + two chains reduce(conv3x3(expand x)), padded by the bias of the 1x1 expansion.
+
+    Source: RepConv of RVSR (huai-chang/RVSR), as its code has it.
+    """
+    own: dict[str, Any] = {"rng": rng, "dtype": dtype}
+    wide = ratio * channels
+
+    def chain() -> Sequential:
+        return Sequential(Pad(channels, 1), expand_conv=Conv2d(channels, wide, 1, **own), fea_conv=Conv2d(wide, wide, 3, **own),
+                          reduce_conv=Conv2d(wide, channels, 1, **own))
+
+    return Sum(chain=chain(), chain1=chain(), res_conv3x3=Conv2d(channels, channels, 3, padding=1, **own),
+               res_conv1x1=Conv2d(channels, channels, 1, **own), identity=Identity())
+
+
+def rep_rfn(in_channels: int, out_channels: int, *, depth: int = 2, rng: np.random.Generator, dtype: Any = np.float32) -> Sum:
+    """conv3x3 x + conv3x1 x + conv1x3 x + conv1x1 x + conv3x3(conv1x1 x) + the edges of `ecb` (+ x where the channels stay).
+
+    The 1x1 convolution before the 3x3 one has no bias, so that padding between them is exact.
+
+    Source: Deng et al., Reparameterized residual feature network (RepRFN), CVPR workshops 2023, section 3.
+    """
+    own: dict[str, Any] = {"rng": rng, "dtype": dtype}
+    kernels = [("3x3", (3, 3)), ("3x1", (3, 1)), ("1x3", (1, 3)), ("1x1", (1, 1))]
+    branches: dict[str, Module] = {f"branch_{name}": Conv2d(in_channels, out_channels, kernel, padding=(kernel[0] // 2, kernel[1] // 2), **own)
+                                   for name, kernel in kernels}
+    branches["branch_1x1_3x3"] = Sequential(Conv2d(in_channels, depth * out_channels, 1, bias=False, **own),
+                                            Conv2d(depth * out_channels, out_channels, 3, padding=1, **own))
+    same: dict[str, Module] = {"identity": Identity()} if in_channels == out_channels else {}
+    return Sum(**branches, **_edges(in_channels, out_channels, own), **same)
+
+
 def separable(in_channels: int, out_channels: int, *, rng: np.random.Generator, dtype: Any = np.float32) -> Sequential:
     """A 1x3 convolution after a 3x1 convolution without bias, each padded on its own axis: exact axis by axis (TDESR)."""
     return Sequential(Conv2d(in_channels, out_channels, (3, 1), padding=(1, 0), bias=False, rng=rng, dtype=dtype),
@@ -81,19 +115,21 @@ def bsconv(in_channels: int, out_channels: int, kernel: int = 3, *, rng: np.rand
                       dw=Conv2d(out_channels, out_channels, kernel, padding=kernel // 2, groups=out_channels, rng=rng, dtype=dtype))
 
 
-def conv_rep(in_channels: int, out_channels: int, *, rng: np.random.Generator, dtype: Any = np.float32) -> Sequential:
-    """conv1x1 of the concatenation of 3x3, 1x1, 3x1, 1x3 convolutions, with and without batch norm.
+def conv_rep(in_channels: int, out_channels: int, kernel: int = 3, *, rng: np.random.Generator, dtype: Any = np.float32) -> Sequential:
+    """conv1x1 of the concatenation of 3x3, 1x1, 3x1, 1x3 convolutions, of 5x5 ones too where `kernel` is 5, each with and without batch norm.
 
-    Source: Gou et al., SYENet, arXiv 2308.08137, section 3 (ConvRep3).
+    Source: Gou et al., SYENet, arXiv 2308.08137, section 3 (ConvRep3 and ConvRep5).
     """
+    if kernel not in (3, 5):
+        raise ArgumentError(f"`kernel` (={kernel}) must be 3 or 5")
     own: dict[str, Any] = {"rng": rng, "dtype": dtype}
-    kernels: list[tuple[str, tuple[int, int]]] = [("conv", (3, 3)), ("conv1", (1, 1)), ("conv_crossv", (3, 1)), ("conv_crossh", (1, 3))]
+    kernels = {"conv": (kernel, kernel), "conv1": (1, 1), **({"conv2": (3, 3)} if kernel == 5 else {}), "conv_crossv": (3, 1), "conv_crossh": (1, 3)}
     branches: dict[str, Module] = {}
-    for name, kernel in kernels:
-        padding = (kernel[0] // 2, kernel[1] // 2)
-        branches[name] = Conv2d(in_channels, out_channels, kernel, padding=padding, **own)
-        branches[f"{name}_bn"] = ConvBN(in_channels, out_channels, kernel, padding=padding, **own)
-    return Sequential(Concat(**branches), conv_out=Conv2d(2 * len(kernels) * out_channels, out_channels, 1, **own))
+    for name, size in kernels.items():
+        padding = (size[0] // 2, size[1] // 2)
+        branches[name] = Conv2d(in_channels, out_channels, size, padding=padding, **own)
+        branches[f"{name}_bn"] = ConvBN(in_channels, out_channels, size, padding=padding, **own)
+    return Sequential(Concat(**branches), conv_out=Conv2d(len(branches) * out_channels, out_channels, 1, **own))
 
 
 def etds_layer(backbone: int, residual: int, *, rng: np.random.Generator, dtype: Any = np.float32) -> Sequential:

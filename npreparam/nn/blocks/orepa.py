@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,12 @@ from numpy.typing import DTypeLike
 from npreparam import fuse, ops
 from npreparam._errors import ShapeError
 from npreparam._shapes import as_int
-from npreparam.fuse import AffineConv
+from npreparam.fuse import AffineConv, identity_kernel
 from npreparam.fuse.scalars import FLOAT64, Scalars
-from npreparam.nn.containers import Sequential
+from npreparam.nn.channels import Scale
+from npreparam.nn.containers import Sequential, Sum
 from npreparam.nn.init import he_normal
-from npreparam.nn.layers import BatchNorm2d
+from npreparam.nn.layers import BatchNorm2d, Conv2d
 from npreparam.nn.module import Module
 from npreparam.tape import Tensor
 
@@ -23,41 +25,64 @@ from npreparam.tape import Tensor
 class OREPAConv(Module):
     """A kxk convolution whose weights are a sum of branches, each with a trained scale for each output channel.
 
-    w = v0*K + v1*(A average) + v2*(P prior) + v3*centre(W)
+    w = v0*K + v1*(A average) + v2*(P prior) + v3*(W (I + T)) + v4*centre(C) + v5*(V D)
 
-    K is kxk, A, P and W are 1x1, `average` is 1/k^2 everywhere, `prior` a cosine of the row's frequency. All happens to weights, so no border
-    is in question.
+    K is kxk; A, P and C are 1x1, `average` is 1/k^2 everywhere, `prior` a cosine of the row's frequency; W is a kxk convolution after the 1x1
+    convolution I + T, V a 1x1 convolution after the depthwise kxk convolution D, which gives `expand` channels for each of the input's. All
+    happens to weights, so no border is in question.
 
-    Source: Hu et al., Online convolutional re-parameterization, arXiv 2204.00826, section 3.
+    Source: Hu et al., Online convolutional re-parameterization, arXiv 2204.00826, section 3; the names are those of its code.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int = 3, *, stride: int = 1, groups: int = 1, rng: np.random.Generator,
-                 dtype: DTypeLike = np.float32) -> None:
-        groups = as_int(groups, "groups", 1)
+    def __init__(self, in_channels: int, out_channels: int, kernel: int = 3, *, stride: int = 1, groups: int = 1, expand: int = 8,
+                 rng: np.random.Generator, dtype: DTypeLike = np.float32) -> None:
+        groups, expand = as_int(groups, "groups", 1), as_int(expand, "expand", 1)
         if in_channels % groups or out_channels % groups:
             raise ShapeError(f"`in_channels` (={in_channels}) and `out_channels` (={out_channels}) must be divisible by `groups` (={groups})")
         self.geometry = (stride, kernel // 2, 1, groups)
-        rows = out_channels, in_channels // groups
-        self.weight_orepa_origin = Tensor(he_normal((*rows, kernel, kernel), rng, dtype), "weight_orepa_origin")
-        for name in ("avg_conv", "pfir_conv", "point"):
-            setattr(self, f"weight_orepa_{name}", Tensor(he_normal((*rows, 1, 1), rng, dtype), f"weight_orepa_{name}"))
+        columns = in_channels // groups
+        shapes = {"origin": (kernel, kernel), "avg_conv": (1, 1), "pfir_conv": (1, 1), "1x1": (1, 1), "1x1_kxk_conv2": (kernel, kernel)}
+        for name, size in shapes.items():
+            self._draw(name, (out_channels, columns, *size), rng, dtype)
+        self._draw("1x1_kxk_idconv1", (in_channels, columns, 1, 1), rng, dtype)
+        self._draw("gconv_dw", (columns, expand, kernel, kernel), rng, dtype)
+        self._draw("gconv_pw", (out_channels, columns, expand), rng, dtype)
         self.weight_orepa_avg_avg = np.full((kernel, kernel), 1 / kernel**2, dtype)
         self.weight_orepa_prior = _prior(out_channels, kernel).astype(dtype)
-        centre = np.zeros((kernel, kernel), dtype)
-        centre[kernel // 2, kernel // 2] = 1
-        self.centre = centre
-        self.vector = Tensor(np.full((4, out_channels), 0.25, dtype), "vector")
+        self.id_tensor = identity_kernel(in_channels, groups, 1).astype(dtype)
+        self.centre = identity_kernel(1, 1, kernel)[0, 0].astype(dtype)
+        self.vector = Tensor(np.full((6, out_channels), 1 / 6, dtype), "vector")
+
+    def _draw(self, name: str, shape: tuple[int, ...], rng: np.random.Generator, dtype: DTypeLike) -> None:
+        setattr(self, f"weight_orepa_{name}", Tensor(he_normal(shape, rng, dtype), f"weight_orepa_{name}"))
 
     def weights(self, x: Any, training: bool) -> Any:
         """The sum of the branches."""
-        origin, average, prior, point, vector = (self.use(p, x, training) for p in (
-            self.weight_orepa_origin, self.weight_orepa_avg_conv, self.weight_orepa_pfir_conv, self.weight_orepa_point, self.vector))
-        branches = (origin, ops.mul(average, self.weight_orepa_avg_avg), ops.mul(prior, self.weight_orepa_prior), ops.mul(point, self.centre))
-        total = None
-        for i, branch in enumerate(branches):
-            scaled = ops.mul(branch, ops.reshape(ops.getitem(vector, i), (-1, 1, 1, 1)))
-            total = scaled if total is None else ops.add(total, scaled)
-        return total
+        def own(name: str) -> Any:
+            return self.use(getattr(self, f"weight_orepa_{name}"), x, training)
+
+        vector = self.use(self.vector, x, training)
+        branches = (own("origin"), ops.mul(own("avg_conv"), self.weight_orepa_avg_avg), ops.mul(own("pfir_conv"), self.weight_orepa_prior),
+                    self._chained(own("1x1_kxk_conv2"), ops.add(own("1x1_kxk_idconv1"), self.id_tensor)), ops.mul(own("1x1"), self.centre),
+                    self._separated(own("gconv_dw"), own("gconv_pw")))
+        scales = (ops.reshape(ops.getitem(vector, i), (-1, 1, 1, 1)) for i in range(len(branches)))
+        return reduce(ops.add, map(ops.mul, branches, scales))
+
+    def _chained(self, second: Any, first: Any) -> Any:
+        """Weights of a kxk convolution after a 1x1 convolution: for each group, its kernels convolved with the transposed matrix."""
+        rows, columns, *size = second.shape
+        groups = self.geometry[3]
+        images = ops.transpose(ops.reshape(second, (groups, rows // groups, columns, *size)), (1, 0, 2, 3, 4))
+        matrices = ops.transpose(ops.reshape(first, (groups, columns, columns)), (0, 2, 1))
+        product = ops.conv2d(ops.reshape(images, (rows // groups, groups * columns, *size)),
+                             ops.reshape(matrices, (groups * columns, columns, 1, 1)), None, 1, 0, 1, groups)
+        product = ops.transpose(ops.reshape(product, (rows // groups, groups, columns, *size)), (1, 0, 2, 3, 4))
+        return ops.reshape(product, (rows, columns, *size))
+
+    def _separated(self, depthwise: Any, pointwise: Any) -> Any:
+        """Weights of a 1x1 convolution after a depthwise kxk convolution: sums over the channels between."""
+        rows, columns, expand = pointwise.shape
+        return ops.sum(ops.mul(ops.reshape(pointwise, (rows, columns, expand, 1, 1)), depthwise), axis=2)
 
     def forward(self, x: Any, training: bool) -> Any:
         """The convolution of x."""
@@ -65,12 +90,19 @@ class OREPAConv(Module):
 
     def as_affine_conv(self, scalars: Scalars = FLOAT64, border: str = "exact") -> AffineConv:
         """The sum of the branches."""
-        origin, average, prior, point = (scalars.numbers(p.value) for p in (
-            self.weight_orepa_origin, self.weight_orepa_avg_conv, self.weight_orepa_pfir_conv, self.weight_orepa_point))
-        box, waves, centre = (scalars.numbers(fixed) for fixed in (self.weight_orepa_avg_avg, self.weight_orepa_prior, self.centre))
-        maps = [replace(fuse.from_conv(kernel, None, *self.geometry), roundings=1)
-                for kernel in (origin, average * box, prior * waves, point * centre)]
-        return fuse.add(*(fuse.scale_after(conv, v) for conv, v in zip(maps, scalars.numbers(self.vector.value), strict=True)))
+        def own(name: str) -> Any:
+            parameter = getattr(self, f"weight_orepa_{name}")
+            return scalars.numbers(parameter.value if isinstance(parameter, Tensor) else parameter)
+
+        def conv(kernel: Any, roundings: int = 1) -> AffineConv:
+            return replace(fuse.from_conv(kernel, None, *self.geometry), roundings=roundings)
+
+        groups, pointwise, depthwise = self.geometry[3], own("gconv_pw"), own("gconv_dw")
+        first = replace(fuse.from_conv(own("1x1_kxk_idconv1") + scalars.numbers(self.id_tensor), groups=groups), roundings=1)
+        branches = (conv(own("origin"), 0), conv(own("avg_conv") * own("avg_avg")), conv(own("pfir_conv") * own("prior")),
+                    fuse.compose(conv(own("1x1_kxk_conv2"), 0), first), conv(own("1x1") * scalars.numbers(self.centre)),
+                    conv((pointwise[..., None, None] * depthwise).sum(2), pointwise.shape[2] + 1))
+        return fuse.add(*(fuse.scale_after(branch, v) for branch, v in zip(branches, scalars.numbers(self.vector.value), strict=True)))
 
 
 def _prior(channels: int, kernel: int) -> Any:
@@ -81,8 +113,21 @@ def _prior(channels: int, kernel: int) -> Any:
     return np.where((np.arange(channels) % 2 == 0)[:, None, None], along_rows, along_rows.swapaxes(1, 2))[:, None]
 
 
-def orepa(in_channels: int, out_channels: int, kernel: int = 3, *, stride: int = 1, groups: int = 1, rng: np.random.Generator,
-          dtype: Any = np.float32) -> Sequential:
+def orepa(in_channels: int, out_channels: int, kernel: int = 3, *, stride: int = 1, groups: int = 1, expand: int = 8,
+          rng: np.random.Generator, dtype: Any = np.float32) -> Sequential:
     """An `OREPAConv` and its batch norm."""
-    return Sequential(conv=OREPAConv(in_channels, out_channels, kernel, stride=stride, groups=groups, rng=rng, dtype=dtype),
+    return Sequential(conv=OREPAConv(in_channels, out_channels, kernel, stride=stride, groups=groups, expand=expand, rng=rng, dtype=dtype),
                       bn=BatchNorm2d(out_channels, dtype=dtype))
+
+
+def orepa_1x1(in_channels: int, out_channels: int, *, stride: int = 1, rng: np.random.Generator, dtype: Any = np.float32) -> Sequential:
+    """bn(v0*conv1x1 x + v1*conv1x1(conv1x1 x)): OREPA's 1x1 form.
+
+    Source: as `OREPAConv`; OREPA_1x1 in its code.
+    """
+    own: dict[str, Any] = {"bias": False, "rng": rng, "dtype": dtype}
+    return Sequential(
+        Sum(origin=Sequential(Conv2d(in_channels, out_channels, 1, stride=stride, **own), vector=Scale(out_channels, value=0.5, dtype=dtype)),
+            l2i=Sequential(conv1=Conv2d(in_channels, in_channels, 1, **own), conv2=Conv2d(in_channels, out_channels, 1, stride=stride, **own),
+                           vector=Scale(out_channels, value=0.5, dtype=dtype))),
+        bn=BatchNorm2d(out_channels, dtype=dtype))

@@ -1,0 +1,139 @@
+"""Folding: parts of a block are the block's, rounding is decided by intervals, then balls, then exact numbers; and what that may cost is bounded."""
+
+from importlib import import_module
+
+import numpy as np
+import pytest
+
+from npreparam.checkpoints import _read, recognise
+from npreparam.checkpoints import expression as e
+from npreparam.checkpoints._read import Reader, input_channels
+from npreparam.checkpoints._restrict import Restriction, can_restrict, common_groups, output_channels
+from npreparam.checkpoints.fold import fold, parts_of
+from npreparam.fuse import regroup, rounded
+from npreparam.fuse.scalars import EXACT, FLOAT64
+from tests.checkpoints.states import STATES, state
+from tests.tolerances import assert_same_bits
+
+folding = import_module("npreparam.checkpoints.fold")  # the package has a function of that name
+FAMILIES = [family for family in STATES if family != "repmlp"]  # no tensor tells the size of its grid
+OPTIONS = {"eps": 1e-3, "stride": 1, "identity": True, "transposed": ()}
+
+
+def block_of(family):
+    tensors = {name: values.astype(np.float32) for name, values in state(STATES[family]).items()}
+    return recognise(tensors, family, **OPTIONS).blocks[0], tensors
+
+
+def grouped(groups, outputs=6, inputs=4):
+    """A chain with groups, a batch norm and an identity branch: none of the families has it all."""
+    rng = np.random.default_rng(groups)
+    names = {"a": (inputs, inputs // groups, 1, 1), "b": (inputs, inputs // groups, 3, 3), "c": (inputs, 1, 3, 3)}
+    tensors = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in names.items()}
+    tensors |= {f"{bn}.{part}": rng.uniform(0.5, 1.5, inputs).astype(np.float32) for bn in ("m", "n") for part in "wbmv"}
+    def norm(bn):
+        return e.BatchNorm(f"{bn}.m", f"{bn}.v", f"{bn}.w", f"{bn}.b", 1e-5)
+
+    return e.Sequence((e.Sum((
+        e.Sequence((e.Pad((1, 1)), e.Conv("a", stride=1, groups=groups), norm("m"), e.Conv("b", stride=1, groups=groups))),
+        e.Conv("c", padding=(1, 1), stride=1, groups=inputs), norm("n"), e.Identity())), norm("m"))), tensors
+
+
+def expressions():
+    for family in FAMILIES:
+        block, tensors = block_of(family)
+        yield pytest.param(block.expression, tensors, id=family)
+    for groups in (1, 2, 4):
+        yield pytest.param(*grouped(groups), id=f"groups {groups}")
+
+
+def part_of(expression, tensors, rows, columns):
+    restriction = Restriction(tensors)
+    return Reader(restriction.of(expression, rows, columns, input_channels(expression, tensors)), restriction.tensors)(EXACT)
+
+
+def check_part(part, whole, rows, columns):
+    """A part's exact numbers are those of the whole, in equal places."""
+    part, whole = regroup(part, 1), regroup(whole, 1)
+    assert set(part.taps) <= set(whole.taps)
+    zero = np.zeros((len(rows), len(columns)), object)
+    blocks = dict(zip(part.taps, part.blocks, strict=True))
+    for tap, block in zip(whole.taps, whole.blocks, strict=True):
+        assert (blocks.get(tap, zero) == block[rows.start:rows.stop, columns.start:columns.stop]).all()
+    assert (part.bias == whole.bias[rows.start:rows.stop]).all()
+
+
+@pytest.mark.parametrize(("expression", "tensors"), list(expressions()))
+def test_every_part_is_that_of_the_whole(expression, tensors):
+    if not can_restrict(expression):
+        pytest.skip("read as a whole")
+    whole = Reader(expression, tensors)(EXACT)
+    outputs, inputs = output_channels(expression, tensors), input_channels(expression, tensors)
+    assert (outputs, inputs) == (whole.outputs, whole.inputs)
+    groups = common_groups(expression)
+    group = range(outputs // groups), range(inputs // groups)
+    for rows, columns in ((range(outputs), range(inputs)), (range(1), range(1)), (range(outputs - 1, outputs), range(inputs - 1, inputs)),
+                          (range(1, outputs), range(inputs)), (range(1, outputs - 1), range(inputs // 2, inputs)), group):
+        check_part(part_of(expression, tensors, rows, columns), whole, rows, columns)
+    with pytest.raises(AssertionError):
+        check_part(part_of(expression, tensors, range(1), range(inputs)), whole, range(1, 2), range(inputs))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_in_parts_and_at_once(family, dtype, monkeypatch):
+    block, tensors = block_of(family)
+    if block.refusal:
+        pytest.skip("refused")
+    at_once = fold(block, tensors, dtype)
+    monkeypatch.setattr(folding, "PART", 15)
+    in_parts = fold(block, tensors, dtype)
+    assert (len(list(parts_of(block.expression, tensors))) > 1) == can_restrict(block.expression)
+    assert (at_once.rounding, in_parts.rounding) == ("correctly rounded",) * 2
+    assert_same_bits(at_once.weight, in_parts.weight)
+    assert_same_bits(at_once.bias, in_parts.bias)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_parts_keep_groups(groups, monkeypatch):
+    expression, tensors = grouped(groups)
+    at_once = folding._folded(expression, tensors, np.dtype(np.float32))
+    assert at_once.weight.shape == (4, 4 // groups, 3, 3)
+    for size in (1, 60, 200):
+        monkeypatch.setattr(folding, "PART", size)
+        in_parts = folding._folded(expression, tensors, np.dtype(np.float32))
+        assert_same_bits(in_parts.weight, at_once.weight)
+        assert_same_bits(in_parts.bias, at_once.bias)
+
+
+def test_tiers(monkeypatch):
+    """Nothing is read exactly where balls tell the rounding; with no interval and no ball to trust, everything is, with the same result."""
+    block, tensors = block_of("dbb")
+    kinds = []
+    read = Reader.read
+
+    def counted(self, expression, scalars, channels):
+        kinds.append(scalars)
+        return read(self, expression, scalars, channels)
+
+    monkeypatch.setattr(Reader, "read", counted)
+    expected = fold(block, tensors, np.float64)
+    assert EXACT not in kinds
+    monkeypatch.setattr(rounded, "round_ball", lambda ball, form: None)
+    actual = fold(block, tensors, np.float64)
+    assert EXACT in kinds
+    assert_same_bits(actual.weight, expected.weight)
+    assert_same_bits(actual.bias, expected.bias)
+    kinds.clear()
+    fold(block, tensors, pytest.importorskip("ml_dtypes").bfloat16)
+    assert set(kinds) == {FLOAT64}
+
+
+def test_what_costs_too_much_is_rounded_from_float64(monkeypatch):
+    block, tensors = block_of("dbb")
+    correct = fold(block, tensors, np.float64)
+    monkeypatch.setattr(_read, "OF_BALLS", 10)
+    quick = fold(block, tensors, np.float64)
+    assert quick.rounding == "float64, then rounded once"
+    assert (quick.weight != correct.weight).any()
+    assert abs(quick.weight - correct.weight).max() < 2.0**-40
