@@ -155,7 +155,7 @@ def test_other_bad_arguments_are_refused():
         measure_valued(ops.square, Gamma, {"concentration": 1.0, "rate": 1.0}, 3, rng=0)
     with pytest.raises(ArgumentError, match="must be a MeasureNoise"):
         measure_valued(ops.square, Normal, PARAMETERS, eps=np.zeros(3))
-    with pytest.raises(ShapeError, match="`maxwell` of `eps` has shape"):
+    with pytest.raises(ShapeError, match=r"`eps.maxwell` has shape \(2,\), but must have shape \(3\)"):
         measure_valued(ops.square, Normal, PARAMETERS, eps=MeasureNoise(np.ones(3), np.ones(2), np.ones(3)))
     with pytest.raises(ArgumentError, match=r"`rayleigh`.* must be finite and not negative"):
         measure_valued(ops.square, Normal, PARAMETERS, eps=MeasureNoise(-np.ones(3), np.ones(3), np.ones(3)))

@@ -10,7 +10,7 @@ import numpy as np
 from npreparam import ops
 from npreparam._errors import ArgumentError, DTypeError, ShapeError
 from npreparam._shapes import as_int
-from npreparam.prob._distribution import Array, Distribution, Random
+from npreparam.prob._distribution import Array, Distribution, Random, Shape
 from npreparam.prob._parameters import Parameter, as_value
 from npreparam.tape import Tensor, grad
 from npreparam.tape.tensor import value_of
@@ -79,28 +79,33 @@ def _base(family: Family, parameters: Mapping[str, Array]) -> Distribution:
 
 def _noise(base: Distribution, samples: int | None, rng: Random | None, eps: Any, draws: tuple[int, ...]) -> tuple[int, Array]:
     """How many samples, and their noise (S, *draws, *noise of one) in one axis of S*draws."""
-    one = (*draws, *base.noise_shape())
-    if (rng is None) == (eps is None):
-        told = "neither is given" if rng is None else "both are given"
-        raise ArgumentError(f"noise comes from `rng` or from `eps`, but {told}; pass a numpy.random.Generator, a seed, or the noise itself")
-    if eps is None:
-        count = sample_count(samples)
-        eps = base.noise((count, *draws), rng)
-    else:
+    count = drawn_count(samples, rng, eps)
+    if count is None:
         eps = as_value(eps, "eps", base.dtype)
-        count = eps.shape[0] if eps.ndim else 0
-        if eps.shape[1:] != one or count < 1 or samples not in (None, count):
-            wanted = "samples" if samples is None else samples
-            raise ShapeError(f"`eps` has shape {eps.shape}, but must have shape ({wanted}{''.join(f', {n}' for n in one)}): "
-                             "noise for each sample")
+        count = given_count("eps", eps.shape, (*draws, *base.noise_shape()), samples)
+    else:
+        eps = base.noise((count, *draws), rng)
     return count, np.reshape(eps, (-1, *base.noise_shape()))
 
 
-def sample_count(samples: Any) -> int:
-    """The number of samples that noise is drawn for."""
+def drawn_count(samples: Any, rng: Any, eps: Any) -> int | None:
+    """How many samples to draw noise for with `rng`; None where the noise is given."""
+    if (rng is None) == (eps is None):
+        told = "neither is given" if rng is None else "both are given"
+        raise ArgumentError(f"noise comes from `rng` or from `eps`, but {told}; pass a numpy.random.Generator, a seed, or the noise itself")
+    if rng is None:
+        return None
     if samples is None:
         raise ArgumentError("`samples` is None, but is required with `rng`; pass how many samples to draw")
     return as_int(samples, "samples", 1)
+
+
+def given_count(name: str, shape: Shape, one: Shape, samples: int | None) -> int:
+    """For how many samples noise of `shape` is, `one` being the shape for each of them."""
+    if len(shape) != len(one) + 1 or shape[1:] != one or shape[0] < 1 or samples not in (None, shape[0]):
+        wanted = ", ".join(map(str, ("samples" if samples is None else samples, *one)))
+        raise ShapeError(f"`{name}` has shape {shape}, but must have shape ({wanted}): noise for each sample")
+    return shape[0]
 
 
 def objective(f: Objective, z: Tensor, name: str = "f") -> Any:
@@ -120,8 +125,3 @@ def joint_log_prob(distribution: Distribution, z: Any) -> Parameter:
     """log q of each sample, (S,): summed over what remains of the batch axes."""
     log_q = distribution.log_prob(z)
     return ops.sum(log_q, tuple(range(1, log_q.ndim))) if log_q.ndim > 1 else log_q
-
-
-def as_tensor(z: Any) -> Tensor:
-    """Samples as `f` expects them."""
-    return z if isinstance(z, Tensor) else Tensor(z, "z")

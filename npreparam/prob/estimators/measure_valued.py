@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from npreparam._errors import ArgumentError, ShapeError
+from npreparam._errors import ArgumentError
 from npreparam.ops._validate import as_lengths
 from npreparam.ops.arithmetic import unbroadcast
 from npreparam.prob._distribution import Array, Random, as_generator
 from npreparam.prob._parameters import NON_NEGATIVE, REAL, UNIT_INTERVAL, as_value, check_rule, uniform_noise
-from npreparam.prob.estimators._rows import Family, Gradients, Objective, as_arrays, as_tensor, objective, sample_count
+from npreparam.prob.estimators._rows import Family, Gradients, Objective, as_arrays, drawn_count, given_count, objective
 from npreparam.prob.location_scale import Normal
-from npreparam.tape.tensor import value_of
+from npreparam.tape.tensor import Tensor, value_of
 
 
 class MeasureNoise(NamedTuple):
@@ -68,27 +68,27 @@ def measure_valued(f: Objective, family: Family, parameters: Mapping[str, Any], 
     base = Normal(**as_arrays(parameters))
     loc, scale = (value_of(base.parameters[name]) for name in ("loc", "scale"))
     noise = _noise(base, samples, rng, eps)
-    count = len(noise.rayleigh)
     middle = loc + scale * noise.maxwell * noise.uniform
-    at_middle = _values(f, middle)
-    spread, flat = np.broadcast_to(scale, base.batch_shape).ravel(), middle.reshape(count, -1)
-    of_loc, of_scale = np.empty_like(flat), np.empty_like(flat)
-    above, below, outer = ((loc + scale * w).reshape(count, -1) for w in (noise.rayleigh, -noise.rayleigh, noise.maxwell))
-
-    def moved(values: Array, i: int) -> Array:
-        replaced = flat.copy()
-        replaced[:, i] = values[:, i]
-        return _values(f, replaced.reshape(middle.shape))
-
-    for i in range(flat.shape[1]):
-        of_loc[:, i] = (moved(above, i) - moved(below, i)) / (spread[i] * math.sqrt(2 * math.pi))
-        of_scale[:, i] = (moved(outer, i) - at_middle) / spread[i]
-    found = {"loc": (of_loc, loc.shape), "scale": (of_scale, scale.shape)}
-    return {name: _summed(values.reshape(middle.shape), shape) for name, (values, shape) in found.items() if name in parameters}
+    above, below, outer = (loc + scale * w for w in (noise.rayleigh, -noise.rayleigh, noise.maxwell))
+    unmoved = _values(f, middle)
+    of_loc, of_scale = np.empty_like(middle), np.empty_like(middle)
+    for i in np.ndindex(base.batch_shape):
+        at = (slice(None), *i)
+        upper, lower, far = (_values(f, _replaced(middle, at, points)) for points in (above, below, outer))
+        of_loc[at], of_scale[at] = (upper - lower) / middle.dtype.type(math.sqrt(2 * math.pi)), far - unmoved
+    found = {"loc": (of_loc / scale, loc.shape), "scale": (of_scale / scale, scale.shape)}
+    return {name: _summed(values, shape) for name, (values, shape) in found.items() if name in parameters}
 
 
 def _values(f: Objective, z: Array) -> Array:
-    return np.asarray(value_of(objective(f, as_tensor(z))))
+    return np.asarray(value_of(objective(f, Tensor(z, "z"))))
+
+
+def _replaced(z: Array, at: Any, points: Array) -> Array:
+    """A copy of z with one element of every sample from `points`."""
+    z = z.copy()
+    z[at] = points[at]
+    return z
 
 
 def _summed(g: Array, shape: tuple[int, ...]) -> Array:
@@ -98,19 +98,13 @@ def _summed(g: Array, shape: tuple[int, ...]) -> Array:
 
 
 def _noise(base: Normal, samples: int | None, rng: Random | None, eps: Any) -> MeasureNoise:
-    if (rng is None) == (eps is None):
-        raise ArgumentError(f"noise comes from `rng` or from `eps`, but {'neither is' if rng is None else 'both are'} given; pass a "
-                            "numpy.random.Generator, a seed, or a MeasureNoise")
-    if eps is None:
-        return measure_noise((sample_count(samples), *base.batch_shape), rng, base.dtype)
+    count = drawn_count(samples, rng, eps)
+    if count is not None:
+        return measure_noise((count, *base.batch_shape), rng, base.dtype)
     if not isinstance(eps, MeasureNoise):
         raise ArgumentError(f"`eps` (a {type(eps).__name__}) must be a MeasureNoise; `measure_noise` draws one")
     arrays = MeasureNoise(*(as_value(value, name, base.dtype) for name, value in zip(MeasureNoise._fields, eps, strict=True)))
-    count = arrays.rayleigh.shape[0] if arrays.rayleigh.ndim else 0
     for name, array, rule in zip(MeasureNoise._fields, arrays, (NON_NEGATIVE, REAL, UNIT_INTERVAL), strict=True):
-        if array.shape != (count, *base.batch_shape) or count < 1 or samples not in (None, count):
-            wanted = "samples" if samples is None else samples
-            raise ShapeError(f"`{name}` of `eps` has shape {array.shape}, but must have shape ({wanted}"
-                             f"{''.join(f', {n}' for n in base.batch_shape)}), as the others: noise for each sample")
+        samples = given_count(f"eps.{name}", array.shape, base.batch_shape, samples)
         check_rule(array, name, rule)
     return arrays

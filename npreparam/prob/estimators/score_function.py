@@ -11,8 +11,8 @@ import numpy as np
 from npreparam._errors import ArgumentError
 from npreparam.ops._validate import is_number
 from npreparam.prob._distribution import Array, Random
-from npreparam.prob.estimators._rows import Family, Gradients, Objective, Rows, as_tensor, joint_log_prob, objective
-from npreparam.tape.tensor import value_of
+from npreparam.prob.estimators._rows import Family, Gradients, Objective, Rows, joint_log_prob, objective
+from npreparam.tape.tensor import Tensor, value_of
 
 Baseline = float | str | None
 
@@ -46,7 +46,7 @@ def score_function(f: Objective, family: Family, parameters: Mapping[str, Any], 
     if isinstance(baseline, str) and rows.samples < 2:
         raise ArgumentError(f"`baseline` (={baseline!r}) is made of the other samples, but there is one sample; draw 2 at least")
     z = rows.base.sample(eps=rows.eps)
-    values = np.asarray(value_of(objective(f, as_tensor(z))))
+    values = np.asarray(value_of(objective(f, Tensor(z, "z"))))
     scores = rows.gradients(joint_log_prob(rows.rows, z))
     return {name: _centred(values, score, baseline) * score for name, score in scores.items()}
 
