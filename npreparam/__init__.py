@@ -7,6 +7,7 @@
 * `npreparam.nn`, `npreparam.models`: layers, the published blocks, optimizers, fusion of whole trees; a RepVGG classifier and a VAE
 * `npreparam.prob`: distributions with re-parameterized samples, divergences, gradient estimators
 * `npreparam.checkpoints`: read, recognise and write trained networks without a framework
+* `npreparam.conformance`: the judge of other implementations
 * `npreparam.exact`: the same definitions in rational arithmetic, correctly rounded
 * `npreparam.certified`: the same numbers as `exact` at the speed of arrays; `certified.bounds`: how far an implementation may be from them
 """
@@ -23,7 +24,7 @@ __version__ = "0.1.0"
 __all__ = ["ArgumentError", "DTypeError", "FormatError", "FusionError", "ShapeError", "StateError", "UnusedInputError", "Window", "__version__",
            "get_num_threads", "set_num_threads"]
 
-_STOREYS = ("certified", "checkpoints", "exact", "fuse", "models", "nn", "ops", "plots", "prob", "tape")
+_STOREYS = ("certified", "checkpoints", "conformance", "exact", "fuse", "models", "nn", "ops", "plots", "prob", "tape")
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -9,13 +10,17 @@ import typer
 from rich.console import Console
 
 from npreparam import __version__
-from npreparam._errors import ArgumentError, FormatError
+from npreparam._errors import ArgumentError, DTypeError, FormatError
+from npreparam.cli import judge as judging
+from npreparam.cli import vectors as writing
 from npreparam.cli.fuse import reported, run_fuse, run_verify
+from npreparam.cli.gradients import run_gradients
 from npreparam.cli.graph import is_graph, run_fuse_graph, run_verify_graph
 from npreparam.cli.options import Answers, Reports, grouped
 from npreparam.cli.output import prepare_folder
 from npreparam.cli.tour import Tour, load
-from npreparam.cli.train import gradients, train
+from npreparam.cli.train import train
+from npreparam.conformance.cluster import connected
 
 app = typer.Typer(help="Structural and generative re-parameterization, from scratch in NumPy and Numba.", no_args_is_help=True,
                   add_completion=False, pretty_exceptions_enable=False)
@@ -105,5 +110,81 @@ def verify(
         raise typer.Exit(1)
 
 
+@app.command()
+def judge(
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="A built-in adapter, module, module:attribute or file.py:attribute.")],
+    ops: Annotated[str | None, typer.Option(help="Functions, between commas.", show_default="all that the target offers")] = None,
+    dtypes: Annotated[str | None, typer.Option(help="float16, bfloat16, float32, float64.", show_default="those declared")] = None,
+    profile: Annotated[str | None, typer.Option(help="Arithmetic to judge by, for the declared one: float32, tf32, winograd_f4_3, ...")] = None,
+    budget: Annotated[str, typer.Option(help="Time for the cases; whole rounds are judged, the first in any case.")] = "60s",
+    rounds: Annotated[int | None, typer.Option(min=1, help="Judge so many rounds, whatever the time.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all cases: same seed and rounds, same report.")] = 0,
+    isolate: Annotated[bool | None, typer.Option("--isolate/--no-isolate", help="Run the target in a process of its own.",
+                                                 show_default="yes for built-in adapters")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes to judge in.")] = 1,
+    scheduler: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Judge on the Dask cluster there, such as tcp://host:8786.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the report as JSON.")] = None,
+    html_file: Annotated[Path | None, typer.Option("--html", help="Write the report as a page.")] = None,
+    junit_file: Annotated[Path | None, typer.Option("--junit", help="Write the report as JUnit XML.")] = None,
+    known_failures: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Patterns of keys, one a line, that may fail.")] = None,
+    scripts: Annotated[Path | None, typer.Option(help="Folder for stand-alone scripts of the smallest failing cases.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the interrupted report that --json names.")] = False,
+) -> None:
+    """Put an implementation on trial against the reference; exit status 0 if it conforms, 1 if not, 2 if it could not be judged."""
+    given = {"json": json_file, "html": html_file, "junit": junit_file, "known failures": known_failures, "scripts": scripts}
+    try:
+        formats = None if dtypes is None else tuple(part.strip() for part in dtypes.split(","))
+        trial = judging.Trial(target, judging.as_ops(ops), formats, profile, judging.as_seconds(budget), rounds, seed, isolate, jobs,
+                              {name: path for name, path in given.items() if path is not None}, resume)
+        with nullcontext() if scheduler is None else connected(scheduler) as executor:
+            status = judging.judge(trial, Console(), executor)
+    except (FormatError, ArgumentError, ImportError, OSError) as error:
+        Console(stderr=True).print(f"npreparam judge: {error}", style="red", markup=False, soft_wrap=True)
+        status = judging.COULD_NOT
+    raise typer.Exit(status)
+
+
+@app.command()
+def vectors(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write into, or to check.")],
+    form: Annotated[str, typer.Option("--format", help="npz, onnx or safetensors.")] = "safetensors",
+    ops: Annotated[str | None, typer.Option(help="Functions, between commas.", show_default="all; for onnx, those with an operator")] = None,
+    dtypes: Annotated[str, typer.Option(help="float16, bfloat16, float32, float64.")] = "float32,float64",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all cases: same seed, same bytes.")] = 0,
+    count: Annotated[int, typer.Option(min=1, help="Cases of each kind, function and dtype.")] = 6,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing: check the folder against its manifest.")] = False,
+) -> None:
+    """Write golden vectors: inputs, attributes, correctly rounded results and sound bounds, for tests in any language."""
+    try:
+        ok = writing.check(folder, Console()) if check else not writing.write(folder, form, ops, dtypes, seed, count, overwrite, Console())
+    except (FormatError, ArgumentError, DTypeError, ImportError, OSError) as error:
+        Console(stderr=True).print(f"npreparam vectors: {error}", style="red", markup=False, soft_wrap=True)
+        ok = False
+    if not ok:
+        raise typer.Exit(1)
+
+
 app.command()(train)
-app.command()(gradients)
+
+
+@app.command()
+def gradients(
+    samples: Annotated[int, typer.Option(min=2, help="Gradients to draw with each estimator.")] = 100_000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers: same seed, same bits.")] = 0,
+    mu: Annotated[float, typer.Option(help="Mean of z.")] = 1.0,
+    sigma: Annotated[float, typer.Option(help="Standard deviation of z.")] = 1.0,
+    k: Annotated[float, typer.Option(help="Where f is least.")] = -3.0,
+    out: Annotated[Path, typer.Option(help="Folder for the histograms and the table as JSON.")] = Path("npreparam-gradients"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,
+) -> None:
+    """Estimate the gradient of E[(z - k)^2], z ~ N(mu, sigma^2), in five ways, and compare their variances with the exact ones.
+
+    Score function, without a baseline, with the other samples' mean and with the constant of least variance; measure-valued; pathwise (through
+    z = mu + sigma*eps). A plain sample of z has no gradient at all, which is shown, too.
+
+    Example: npreparam gradients --mu 1 --sigma 0.5 --k -3 --samples 200000 --out lesson
+    """
+    setting = {"mu": mu, "sigma": sigma, "k": k}
+    if not reported("gradients", lambda: run_gradients(setting, samples, seed, (out, overwrite), Console())):
+        raise typer.Exit(1)

@@ -1,90 +1,101 @@
-"""The lesson of re-parameterization: estimators of the gradient of E[(z - k)^2], z ~ N(mu, sigma^2), side by side with their exact variances."""
+"""`gradients`: the estimators of one gradient side by side, as a table and as histograms; and the plain sample, which has none."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from npreparam import ops
 from npreparam._errors import ArgumentError, UnusedInputError
-from npreparam.cli.output import write_figure, write_json
-from npreparam.prob import Normal, estimators
+from npreparam.cli.output import prepare_folder, write_figure, write_json
+from npreparam.prob import Normal, measure_valued, pathwise, quadratic_moments, score_function
+from npreparam.tape import Tensor, grad
 
+ESTIMATORS: dict[str, Callable[..., Any]] = {
+    "score function": score_function,
+    "leave-one-out": partial(score_function, baseline="leave_one_out"),
+    "optimal baseline": partial(score_function, baseline="optimal"),
+    "measure-valued": measure_valued,
+    "pathwise": pathwise,
+}
 PARAMETERS = {"mu": "loc", "sigma": "scale"}
+MOST = 10**7  # samples: some hundred bytes for each
 
 
-def exact(a: float, s: float) -> dict[str, dict[str, float]]:
-    """Variance of each estimator for one sample, a = mu - k, s = sigma.
+def run_gradients(setting: dict[str, float], samples: int, seed: int, folder: tuple[Path, bool], console: Console) -> tuple[list[str], list[str]]:
+    """The lesson for E[(z - k)^2], z ~ N(mu, sigma^2), `setting` being mu, sigma and k; what went wrong, and no notes."""
+    from npreparam import plots  # now, so that a missing extra is not found out after the sampling
 
-    Source: Mohamed et al., Monte Carlo gradient estimation in machine learning, JMLR 21(132), 2020, figure 2, in closed form.
-    """
-    return {"pathwise": {"mu": 4 * s**2, "sigma": 4 * a**2 + 8 * s**2},
-            "measure-valued, coupled": {"mu": a**2 * (16 / math.pi - 4), "sigma": 4 * a**2 + 4 * s**2},
-            "score, optimal baseline": {"mu": 8 * a**2 + 6 * s**2, "sigma": 40 * a**2 + 24 * s**2},
-            "score function": {"mu": a**4 / s**2 + 14 * a**2 + 15 * s**2, "sigma": 2 * a**4 / s**2 + 60 * a**2 + 74 * s**2}}
+    if samples > MOST:
+        raise ArgumentError(f"`samples` (={samples}) must be at most {MOST:,}, which have to fit in memory")
+    exact = quadratic_moments(**setting, samples=samples)
+    out, overwrite = folder
+    prepare_folder(out, overwrite)
+    say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+    say(f"f(z) = (z - k)^2, z ~ N(mu, sigma^2), mu = {setting['mu']:g}, sigma = {setting['sigma']:g}, k = {setting['k']:g}; {samples:,} samples, "
+        f"seed {seed}")
+    drawn = simulate(setting, samples, seed, console)
+    report: dict[str, Any] = {"setting": setting, "samples": samples, "seed": seed, "gradients": {}}
+    for name in PARAMETERS:
+        rows = report["gradients"][name] = [row(estimator, gradients[name], exact[estimator][name]) for estimator, gradients in drawn.items()]
+        console.print(table(name, rows))
+        picture = plots.histograms({estimator: gradients[name] for estimator, gradients in drawn.items()}, rows[0]["true gradient"],
+                                   f"d/d{name} of one sample")
+        write_figure(out / f"gradients_{name}.png", picture)
+    report["plain sample"] = plain_sample(setting, seed)
+    say(f"A plain sample, z = rng.normal(mu, sigma), has no gradient: {report['plain sample'] or 'NO ERROR'}.")
+    write_json(out / "gradients.json", report)
+    say(f"See {out}/gradients_mu.png, gradients_sigma.png and gradients.json.")
+    return [] if report["plain sample"] else ["a plain sample was differentiated"], []
 
 
-class Lesson:
-    """One run of the command."""
+def simulate(setting: dict[str, float], samples: int, seed: int, console: Console) -> dict[str, dict[str, Any]]:
+    """Every estimator's gradients of single samples with respect to mu and sigma, each from noise of its own."""
+    parameters = {"loc": setting["mu"], "scale": setting["sigma"]}
+    generators = np.random.default_rng(seed).spawn(len(ESTIMATORS))
+    drawn = {}
+    with Progress(console=console, transient=True) as bar:
+        for (name, estimator), rng in zip(bar.track(ESTIMATORS.items(), description="estimators"), generators, strict=True):
+            found = estimator(partial(objective, setting["k"]), Normal, parameters, samples, rng=rng)
+            drawn[name] = {ours: found[theirs] for ours, theirs in PARAMETERS.items()}
+    return drawn
 
-    def __init__(self, mu: float, sigma: float, k: float, samples: int, seed: int, console: Console) -> None:
-        from npreparam import plots  # now, so that a missing extra is not found out later
 
-        if not (0 < sigma < math.inf and math.isfinite(mu) and math.isfinite(k)):
-            raise ArgumentError(f"--sigma (={sigma}) must be positive, --mu (={mu}) and --k (={k}) finite")
-        self.mu, self.sigma, self.k, self.samples, self.seed, self.console, self.plots = mu, sigma, k, samples, seed, console, plots
+def objective(k: float, z: Tensor) -> Tensor:
+    """(z - k)^2."""
+    return ops.square(ops.sub(z, k))
 
-    def objective(self, z: Any) -> Any:
-        """(z - k)^2."""
-        return ops.square(ops.sub(z, self.k))
 
-    def estimates(self) -> dict[str, dict[str, Any]]:
-        """Every estimator's gradients, one for each sample."""
-        a, s, rng = self.mu - self.k, self.sigma, np.random.default_rng(self.seed)
-        given: tuple[Any, ...] = (self.objective, Normal, {"loc": self.mu, "scale": s})
-        eps = rng.standard_normal(self.samples)
-        best = {"loc": a**2 + 3 * s**2, "scale": a**2 + 5 * s**2}
-        found = {"pathwise": estimators.pathwise(*given, eps),
-                 "measure-valued, coupled": estimators.measure_valued(*given, estimators.measure_noise((self.samples,), rng)),
-                 "score, optimal baseline": estimators.score_function(*given, eps, best),
-                 "score function": estimators.score_function(*given, eps)}
-        return {name: {told: gradients[parameter] for told, parameter in PARAMETERS.items()} for name, gradients in found.items()}
+def row(estimator: str, gradients: Any, exact: Any) -> dict[str, Any]:
+    """One line of the table."""
+    return {"estimator": estimator, "true gradient": exact.mean, "mean": float(gradients.mean()),
+            "standard error": float(gradients.std(ddof=1) / np.sqrt(gradients.size)),
+            "variance simulated": float(gradients.var(ddof=1)), "variance exact": exact.variance}
 
-    def plain(self) -> str:
-        """The error of differentiating through a sample that was drawn as a number; empty where there was none."""
-        try:
-            estimators.plain_sample(self.objective, Normal, {"loc": self.mu, "scale": self.sigma}, np.zeros(1))
-        except UnusedInputError as error:
-            return str(error)
-        return ""
 
-    def run(self, out: Path) -> bool:
-        """Table, picture and report; whether the plain sample raised."""
-        found, variances = self.estimates(), exact(self.mu - self.k, self.sigma)
-        truth = {"mu": 2 * (self.mu - self.k), "sigma": 2 * self.sigma}
-        table = Table(title=f"d/dmu and d/dsigma of E[(z - k)^2], z ~ N(mu, sigma^2); mu {self.mu:g}, sigma {self.sigma:g}, k {self.k:g}; "
-                            f"{self.samples} samples")
-        for column in ("estimator", "d/dmu", "variance", "exact", "d/dsigma", "variance", "exact"):
-            table.add_column(column, justify="left" if column == "estimator" else "right")
-        report: dict[str, Any] = {"samples": self.samples, "seed": self.seed, "truth": truth, "estimators": {}}
-        for name, gradients in found.items():
-            row, cells = {}, []
-            for told, g in gradients.items():
-                row[told] = {"mean": float(g.mean()), "variance": float(g.var()), "exact variance": variances[name][told]}
-                cells += [f"{value:.4g}" for value in row[told].values()]
-            report["estimators"][name] = row
-            table.add_row(name, *cells)
-        table.add_row("truth", f"{truth['mu']:g}", "", "", f"{truth['sigma']:g}", "", "")
-        self.console.print(table)
-        report["plain sample"] = message = self.plain()
-        self.console.print(f"A plain sample of N(mu, sigma^2), without re-parameterization: {message or 'NO ERROR'}", markup=False, highlight=False,
-                           soft_wrap=True)
-        write_figure(out / "gradients.png", self.plots.gradient_histograms(found, variances, truth))
-        write_json(out / "gradients.json", report)
-        self.console.print(f"See {out}/gradients.png.", markup=False, highlight=False, soft_wrap=True)
-        return bool(message)
+def table(name: str, rows: list[dict[str, Any]]) -> Table:
+    """The estimates of one gradient."""
+    made = Table("estimator", "mean +- standard error", "variance", "exact", title=f"Gradient with respect to {name}: {rows[0]['true gradient']:.6g}",
+                 title_justify="left")
+    for line in rows:
+        made.add_row(line["estimator"], f"{line['mean']:.5g} +- {line['standard error']:.2g}", f"{line['variance simulated']:.5g}",
+                     f"{line['variance exact']:.5g}")
+    return made
+
+
+def plain_sample(setting: dict[str, float], seed: int) -> str:
+    """What happens to who draws z from N(mu, sigma^2) itself and asks for the gradient: the error's text."""
+    mu, sigma = Tensor(np.array(setting["mu"]), "mu"), Tensor(np.array(setting["sigma"]), "sigma")
+    z = Tensor(np.asarray(np.random.default_rng(seed).normal(mu.value, sigma.value)), "z")
+    try:
+        grad(objective(setting["k"], z), [mu, sigma])
+    except UnusedInputError as error:
+        return str(error)
+    return ""

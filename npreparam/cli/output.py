@@ -15,11 +15,11 @@ import numpy as np
 from npreparam._errors import ArgumentError
 
 
-def prepare_folder(folder: Path, overwrite: bool) -> None:
+def prepare_folder(folder: Path, overwrite: bool, option: str = "--out") -> None:
     """Create the folder; refuse one that cannot be written, or that has something in it unless `overwrite`."""
     try:
         if folder.exists() and not folder.is_dir():
-            raise ArgumentError(f"--out (={folder}) is a file; name a folder")
+            raise ArgumentError(f"{option} (={folder}) is a file; name a folder")
         folder.mkdir(parents=True, exist_ok=True)
         occupied = any(folder.iterdir())
         if not occupied or overwrite:
@@ -27,9 +27,9 @@ def prepare_folder(folder: Path, overwrite: bool) -> None:
             os.close(descriptor)
             os.unlink(name)
     except OSError as error:
-        raise ArgumentError(f"--out (={folder}) cannot be written: {error.strerror}; name another folder") from None
+        raise ArgumentError(f"{option} (={folder}) cannot be written: {error.strerror}; name another folder") from None
     if occupied and not overwrite:
-        raise ArgumentError(f"--out (={folder}) is not empty; name another folder, or pass --overwrite")
+        raise ArgumentError(f"{option} (={folder}) is not empty; name another folder, or pass --overwrite")
 
 
 def write(path: Path, content: bytes) -> None:

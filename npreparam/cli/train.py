@@ -1,4 +1,4 @@
-"""The commands `train` and `gradients`."""
+"""The command `train`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import typer
 from rich.console import Console
 
 from npreparam._errors import ArgumentError, FormatError, StateError
-from npreparam.cli.gradients import Lesson
-from npreparam.cli.output import prepare_folder
 from npreparam.cli.training import Training
 from npreparam.models import load_images
 
@@ -50,26 +48,6 @@ def train(
         _refuse("train", error)
     if not finished:
         raise typer.Exit(STOPPED)
-
-
-def gradients(
-    out: Annotated[Path, typer.Option(help="Folder for the table and the picture.")] = Path("npreparam-gradients"),
-    samples: Annotated[int, typer.Option(min=2, help="Samples of each estimator.")] = 100_000,
-    mu: Annotated[float, typer.Option(help="Mean of z.")] = 1.0,
-    sigma: Annotated[float, typer.Option(help="Standard deviation of z.")] = 1.0,
-    k: Annotated[float, typer.Option(help="The objective is E[(z - k)^2].")] = -3.0,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,
-) -> None:
-    """Show the gradient estimators of E[(z - k)^2], z ~ N(mu, sigma^2): histograms, variances, and that a plain sample has no gradient."""
-    try:
-        lesson = Lesson(mu, sigma, k, samples, seed, Console())
-        prepare_folder(out, overwrite)
-        held = lesson.run(out)
-    except EXPECTED as error:
-        _refuse("gradients", error)
-    if not held:
-        raise typer.Exit(1)
 
 
 def _refuse(command: str, error: Exception) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, Self
@@ -41,7 +42,7 @@ class ConvVAE(VAE):
 
     def _encoder(self, hidden: int, rng: np.random.Generator, dtype: DTypeLike) -> int:
         channels = (self.image[0], *self.widths)
-        blocks = [RepVGGBlock(a, b, stride=2, rng=rng, dtype=dtype) for a, b in zip(channels, channels[1:], strict=False)]
+        blocks = [RepVGGBlock(a, b, stride=2, rng=rng, dtype=dtype) for a, b in itertools.pairwise(channels)]
         self.encoder = Sequential(*blocks)
         return self.widths[-1] * math.prod(self._sizes()[-1])
 

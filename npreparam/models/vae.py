@@ -14,7 +14,7 @@ from npreparam._shapes import as_int
 from npreparam.models.likelihoods import likelihood_of
 from npreparam.nn import Linear, Module
 from npreparam.ops.select import straight_through
-from npreparam.prob.estimators import log_mean_exp
+from npreparam.prob.estimators import iwae_bound
 from npreparam.tape.tensor import value_of
 
 Array = NDArray[Any]
@@ -172,7 +172,7 @@ class IWAE(VAE):
 
     def bound(self, x: Array, eps: Array, training: bool = False) -> Any:
         """The importance-weighted bound of each image in nats, (N,); not below the ELBO on average, and rising with K."""
-        return log_mean_exp(self.log_weights(x, eps, training))
+        return iwae_bound(self.log_weights(x, eps, training), axis=0)
 
     def objective(self, x: Array, eps: Array, training: bool = False) -> Any:
         """The bound."""

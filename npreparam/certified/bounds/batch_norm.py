@@ -174,3 +174,29 @@ def batch_norm_train_bound(x: Any, gamma: Any, beta: Any, eps: float = 1e-5, var
     error, partial = _affine_error(reach, gamma, beta, root, profile)
     value = np.abs(gamma) * root * distance + np.abs(beta)
     return up(profile.finish(moved + error, up(value), partial))
+
+
+@profiled
+@quiet
+def running_bounds(x: Any, running_mean: Any, running_var: Any, momentum: float = 0.1, variance: str = "two_pass",
+                   profile: Profile | str | None = None) -> tuple[Floats, Floats]:
+    """How far honestly updated running statistics may be from (1 - m)*old + m*statistic, the variance being the unbiased estimate.
+
+    |r^ - r| <= |m|*E + ((1 - u)^-8 - 1)*((|1 - m| + |m|)*|old| + |m|*(|statistic| + E)), E from `moments_bounds`, and underflow
+
+    whether written so or as old + m*(statistic - old): rounding m, 1 - m, n/(n - 1), three products and two additions.
+
+    x is NCHW or (N, C), the running statistics and the bounds are (C,). Raises as `moments_bounds`.
+
+    >>> [bound.shape for bound in running_bounds(np.array([[1.0], [3.0]]), np.zeros(1), np.ones(1))]
+    [(1,), (1,)]
+    """
+    x, m = profile.parameter(x, "x"), abs(float(momentum))
+    old_mean, old_var = (v.ravel() for v in _per_channel(x, profile, running_mean=running_mean, running_var=running_var))
+    n = x.size // max(x.shape[1], 1)
+    of_mean, of_var, mean, of_float64, var = (v.ravel() for v in _moments(x, variance, profile))
+    scale, found = n / max(n - 1, 1), []
+    for old, statistic, error in ((old_mean, np.abs(mean) + of_float64, of_mean), (old_var, scale * (var + of_float64**2), scale * of_var)):
+        size = (abs(1 - float(momentum)) + m) * np.abs(old) + m * (statistic + error)
+        found.append(up(profile.finish(up(m * error + profile.compound(8) * size + 8 * profile.tiny), up(size), up(size + statistic + np.abs(old)))))
+    return found[0], found[1]

@@ -151,3 +151,27 @@ def conv2d_weight_grad_bound(gy: Any, x: Any, weight_shape: Sequence[int], strid
     batch, pixels = gy.shape[0], gy.shape[2] * gy.shape[3]
     return sum_of_products_bound(lambda p, q: ops.conv2d_weight_grad(p, q, weight_shape, *geometry), (gy, x), inside * batch,
                                  batch * pixels, profile)
+
+
+@profiled
+def conv_transpose2d_bound(x: Any, w: Any, b: Any = None, stride: Size2 = 1, padding: Padding = 0, output_padding: Size2 = 0,
+                           dilation: Size2 = 1, groups: int = 1, profile: Profile | str | None = None) -> Floats:
+    """How far an honest transposed convolution may be from the exact one: as `conv2d_input_grad_bound`, the bias being one more term.
+
+    x is (N, I, H, W), w (I, O/groups, kh, kw), b (O,); the bound has the output's shape.
+
+    Raises as `conv2d_bound`, and ArgumentError for a profile that is not direct.
+
+    >>> bound = conv_transpose2d_bound(np.ones((1, 1, 1, 2)), np.ones((1, 1, 1, 2)), profile="float32")
+    >>> np.round(bound / 2.0**-24, 6)
+    array([[[[1., 4., 1.]]]])
+    """
+    direct(profile, "a transposed convolution")
+    x, w = _ranked(x, "x", w, "w", "(input channels, output channels / groups, kernel height, kernel width)")
+    geometry = (stride, padding, output_padding, dilation, groups)
+    bias = None if b is None else np.asarray(b)
+    ops.conv_transpose2d(np.zeros((0, *x.shape[1:])), np.zeros(w.shape), None if b is None else np.zeros(bias.shape), *geometry)
+    inside = ops.conv_transpose2d(np.ones((1, 1, *x.shape[2:])), np.ones((1, 1, *w.shape[2:])), None, *geometry[:4])
+    share = w.shape[0] // groups
+    return sum_of_products_bound(lambda p, q: ops.conv_transpose2d(p, q, None, *geometry), (x, w), inside * share, share * w[0, 0].size, profile,
+                                 None if b is None else bias[:, None, None])

@@ -68,6 +68,43 @@ def fuse_conv_bn_bound(w: Any, b: Any, gamma: Any, beta: Any, mean: Any, var: An
 
 @profiled
 @quiet
+def fuse_repvgg_bound(w3: Any, bn3: Any, w1: Any, bn1: Any, bn_identity: Any = None, groups: int = 1,
+                      profile: Profile | str | None = None) -> tuple[Floats, Floats]:
+    """How far the honestly fused weights and bias of a RepVGG block may be from the exact sums over its B branches.
+
+    |w^ - w'| <= ((1 - u)^-(7 + B) - 1)*sum|w*s|,   |b^ - b'| <= ((1 - u)^-(9 + B) - 1)*sum(|beta| + |mean|*|s|): as `fuse_conv_bn_bound` branch by
+    branch, and B - 1 additions.
+
+    Arguments as in `fuse.fuse_repvgg`; the bounds are float64 arrays (OIHW, (O,)). Raises as `fuse_conv_bn_bound`.
+
+    >>> bn = (np.ones(1), np.zeros(1), np.zeros(1), np.ones(1), 0.0)
+    >>> weights, _ = fuse_repvgg_bound(np.ones((1, 1, 3, 3)), bn, np.ones((1, 1, 1, 1)), bn, bn, profile="float32")
+    >>> bool(weights[0, 0, 1, 1] < 31 * 2.0**-24), bool(weights[0, 0, 0, 0] < 11 * 2.0**-24)
+    (True, True)
+    """
+    w3, w1 = np.abs(profile.parameter(w3, "w3")), np.abs(profile.parameter(w1, "w1"))
+    outputs, inputs = w3.shape[:2]
+    identity = np.zeros((outputs, inputs, 1, 1))
+    identity[np.arange(outputs), np.arange(outputs) % inputs] = 1
+    branches = [(w3, bn3), (w1, bn1), *([] if bn_identity is None else [(identity, bn_identity)])]
+    weights, shifts, lost, lost_shift, partial = np.zeros(w3.shape), np.zeros(outputs), np.zeros(w3.shape), np.zeros(outputs), np.zeros(outputs)
+    for w, bn in branches:
+        gamma, beta, mean, root = _parameters(bn, outputs, profile)
+        slope, part = gamma * root, slice(None) if w.shape[2] == 3 else slice(1, 2)
+        slopes, roots = (v[:, None, None, None] for v in (slope, root))
+        weights[:, :, part, part] += w * slopes
+        lost[:, :, part, part] += (w * (1 + roots) + slopes + 2) * profile.tiny
+        shifts += beta + mean * slope
+        lost_shift += (mean * (1 + root) + 3 * slope + 6) * profile.tiny
+        partial += slope + beta + mean * (1 + slope)
+    count = len(branches)
+    of_w = up(profile.compound(ROOT + 1 + count) * (weights + lost) + lost)
+    of_b = up(profile.compound(AFFINE - 1 + count) * (shifts + lost_shift) + lost_shift)
+    return up(profile.finish(of_w, up(weights), up(weights) + partial[:, None, None, None])), up(profile.finish(of_b, up(shifts), up(partial)))
+
+
+@profiled
+@quiet
 def branches_bound(x: Any, branches: Sequence[Branch], stride: Size2 = 1, groups: int = 1, profile: Profile | str | None = None) -> Floats:
     """How far either of two honest implementations may be from a sum of convolutions with batch norm: branch by branch, or fused.
 

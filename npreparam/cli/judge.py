@@ -1,0 +1,209 @@
+"""`judge`: put an implementation on trial."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import sys
+import time
+from collections.abc import Mapping
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from npreparam import __version__
+from npreparam._errors import ArgumentError
+from npreparam.certified.bounds import profile_named
+from npreparam.cli.output import write
+from npreparam.conformance.case import Level, Verdict
+from npreparam.conformance.report import KnownFailures, as_html, as_json, as_junit, read_verdicts, record, summary
+from npreparam.conformance.script import standalone
+from npreparam.conformance.signatures import OPS
+from npreparam.conformance.sweep import Job, Sweep, judged, run
+from npreparam.conformance.target import Declaration
+
+CONFORMS, DOES_NOT, COULD_NOT = 0, 1, 2
+SAVE_SECONDS = 5.0  # between two partial reports
+SHOWN = 20  # kinds of failures: function, level and phase
+
+
+@dataclass
+class Trial:
+    """The options of one run."""
+
+    target: str
+    ops: tuple[str, ...] = OPS
+    dtypes: tuple[str, ...] | None = None
+    profile: str | None = None
+    budget: float = 60.0
+    rounds: int | None = None
+    seed: int = 0
+    isolate: bool | None = None
+    jobs: int = 1
+    files: Mapping[str, Path] = field(default_factory=dict)  # "json", "html", "junit", "known failures", "scripts"
+    resume: bool = False
+
+    def settings(self) -> dict[str, Any]:
+        """What must be the same for a report to be resumed."""
+        return {"npreparam": __version__, "target": self.target, "seed": self.seed, "ops": list(self.ops),
+                "dtypes": None if self.dtypes is None else list(self.dtypes), "declared profile": self.profile}
+
+
+def as_seconds(text: str) -> float:
+    """A duration such as 60, 60s, 2m or 1h in seconds. Raises ArgumentError.
+
+    >>> as_seconds("2m")
+    120.0
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
+    if not match or not math.isfinite(float(match[1])):
+        raise ArgumentError(f"--budget (={text}) must be a duration such as 60, 60s, 2m or 1h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def as_ops(text: str | None) -> tuple[str, ...]:
+    """Functions by their names, between commas; all of them for None. Raises ArgumentError."""
+    names = OPS if text is None else tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    for name in names:
+        if name not in OPS:
+            raise ArgumentError(f"--ops names {name!r}, but the functions are {', '.join(OPS)}")
+    if not names:
+        raise ArgumentError(f"--ops (={text!r}) names no function; give some of {', '.join(OPS)}")
+    return names
+
+
+def judge(trial: Trial, console: Console, executor: Executor | None = None) -> int:
+    """Run a trial, print the table, write the files; the exit status."""
+    sys.path[:0] = [] if "" in sys.path or os.getcwd() in sys.path else [os.getcwd()]  # targets are looked up where the user is
+    job = Job(trial.target, None if trial.profile is None else profile_named(trial.profile), trial.isolate)
+    known = KnownFailures.read(trial.files["known failures"]) if "known failures" in trial.files else KnownFailures()
+    for name in ("json", "html", "junit"):
+        _check_writable(trial.files.get(name), name)
+    declaration = _declared(job)
+    done = {}
+    if trial.resume:
+        if "json" not in trial.files:
+            raise ArgumentError("--resume goes on from the report that --json names; give --json")
+        if trial.files["json"].exists():
+            done = read_verdicts(trial.files["json"], trial.settings())
+    sweep = _swept(trial, job, declaration, done, console, executor)
+    _write_reports(trial, job, declaration, sweep)
+    console.print(table(sweep))
+    failures = [verdict for verdict in sweep.failures() if verdict not in known]
+    _tell(failures, sweep, known, console)
+    if "scripts" in trial.files and failures:
+        _write_scripts(trial, job, declaration, failures, console)
+    if not sweep.complete:
+        console.print("interrupted; the report holds what was judged so far" + (", --resume goes on" if "json" in trial.files else ""))
+        return COULD_NOT
+    known_mistakes = len(sweep.caught) + len(sweep.missed)
+    if known_mistakes:
+        console.print(f"these cases would have caught {len(sweep.caught)} of {known_mistakes} known mistakes of these functions")
+    asked = [verdict for verdict in sweep.verdicts.values() if verdict.level is not Level.ABSENT]
+    console.print(f"{declaration.name} {declaration.version}".strip() + f": {len(asked)} cases in {sweep.rounds} rounds, "
+                  + ("conforms" if not failures else f"{len(failures)} failures"), markup=False)
+    return (DOES_NOT if failures else CONFORMS) if asked else COULD_NOT
+
+
+def _declared(job: Job) -> Declaration:
+    runner = job.runner()
+    runner.close()
+    return runner.declaration
+
+
+def _swept(trial: Trial, job: Job, declaration: Declaration, done: Any, console: Console, executor: Executor | None) -> Sweep:
+    """The sweep, with a bar and partial reports; an interrupt leaves what there is."""
+    last, begin = Sweep(), time.monotonic()
+    saved = begin
+    pool: AbstractContextManager[Any] = nullcontext(executor)
+    if executor is None and trial.jobs > 1:
+        pool = ProcessPoolExecutor(trial.jobs, mp_context=get_context("spawn"))
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} cases"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar, pool as workers:
+        task = bar.add_task("judging", total=None)
+
+        def step(sweep: Sweep, planned: int) -> None:
+            nonlocal last, saved
+            last = sweep
+            bar.update(task, completed=len(sweep.verdicts), total=planned, description=f"judging, round {sweep.rounds + 1}")
+            if time.monotonic() - saved > SAVE_SECONDS:
+                _write_reports(trial, job, declaration, sweep)
+                saved = time.monotonic()
+
+        try:
+            return run(job, ops=trial.ops, dtypes=trial.dtypes, seed=trial.seed, budget=trial.budget, rounds=trial.rounds, executor=workers,
+                       done=done, step=step)
+        except KeyboardInterrupt:
+            return last
+
+
+def table(sweep: Sweep) -> Table:
+    """One row for each function."""
+    levels = [level for level in Level if any(verdict.level is level for verdict in sweep.verdicts.values())]
+    found = Table("function", "cases", *map(str, levels), "ulp", "error/bound")
+    for op, row in summary(sweep.verdicts.values()).items():
+        found.add_row(op, str(row["cases"]), *(str(row[str(level)] or "") for level in levels), f"{row['ulp']:.3g}", f"{row['ratio']:.3g}")
+    return found
+
+
+def _tell(failures: list[Verdict], sweep: Sweep, known: KnownFailures, console: Console) -> None:
+    groups: dict[tuple[str, str, str], list[Verdict]] = {}
+    for verdict in failures:
+        groups.setdefault((verdict.op, str(verdict.level), verdict.phase), []).append(verdict)
+    for verdict, *others in list(groups.values())[:SHOWN]:
+        console.print(f"{verdict.level} {verdict.key} ({verdict.name}): {verdict.explanation}"
+                      + "".join(f"; looks like {name}" for name in verdict.diagnosis[:1])
+                      + (f" (and {len(others)} more)" if others else ""), markup=False, soft_wrap=True)
+    if len(groups) > SHOWN:
+        console.print(f"... and {len(groups) - SHOWN} more kinds; --json has all")
+    for op, names in sweep.diagnosis.items():
+        if names and any(verdict.op == op for verdict in failures):
+            console.print(f"{op} looks like: {names[0]}", markup=False, soft_wrap=True)
+    expected = len(sweep.failures()) - len(failures)
+    if expected:
+        console.print(f"{expected} failures are known")
+    for pattern in known.stale(sweep.verdicts.values()):
+        console.print(f"known failure {pattern} did not fail: it can go", markup=False)
+
+
+def _check_writable(path: Path | None, option: str) -> None:
+    if path is not None and not (path.parent.is_dir() and os.access(path.parent, os.W_OK) and not path.is_dir()):
+        raise ArgumentError(f"--{option} (={path}) cannot be written; name a file in a folder that exists")
+
+
+def _write_reports(trial: Trial, job: Job, declaration: Declaration, sweep: Sweep) -> None:
+    wanted = {"json": as_json, "html": as_html, "junit": as_junit}
+    if any(name in trial.files for name in wanted):
+        report = record(job, declaration, sweep, trial.settings())
+        for name, text in wanted.items():
+            if name in trial.files:
+                write(trial.files[name], text(report).encode())
+
+
+def _write_scripts(trial: Trial, job: Job, declaration: Declaration, failures: list[Verdict], console: Console) -> None:
+    """A script for the smallest failing case of each function and phase."""
+    folder = trial.files["scripts"]
+    folder.mkdir(parents=True, exist_ok=True)
+    runner, smallest = job.runner(), {}
+    try:
+        for verdict in failures[:200]:
+            assert verdict.key is not None
+            case, again = judged(verdict.key, runner, job.profile)
+            if case is None or again.level is not Level.FAIL:
+                continue
+            size, place = sum(array.size for array in case.arrays().values()), (case.op, case.phase, case.dtype)
+            if place not in smallest or size < smallest[place][0]:
+                smallest[place] = size, case, again
+    finally:
+        runner.close()
+    for place, (_, case, again) in smallest.items():
+        write(folder / f"{'_'.join(place)}.py", standalone(case, again, trial.target, declaration, job.profile).encode())
+    console.print(f"{len(smallest)} scripts in {folder}", markup=False)

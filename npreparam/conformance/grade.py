@@ -1,0 +1,60 @@
+"""The grades of single elements: EXACT, OK, SUSPECT or FAIL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npreparam.certified.bounds.profile import FORMATS
+from npreparam.conformance.case import Level
+from npreparam.conformance.truth import Truth
+
+Array = NDArray[Any]
+LARGEST_RATIO = 1e300  # stands for infinity, which JSON does not have
+GRADES = (Level.EXACT, Level.OK, Level.SUSPECT, Level.FAIL)
+
+
+def misshapen(outputs: tuple[Any, ...], found: tuple[Truth, ...]) -> str:
+    """What is wrong with the number, shapes or dtypes of results; or ""."""
+    if len(outputs) != len(found):
+        return f"returns {len(outputs)} results, but there must be {len(found)}: {', '.join(truth.name for truth in found)}"
+    for actual, truth in zip(outputs, found, strict=True):
+        if actual.shape != truth.rounded.shape:
+            return f"`{truth.name}` has shape {actual.shape}, but must have shape {truth.rounded.shape}"
+        if actual.dtype != truth.rounded.dtype:
+            return f"`{truth.name}` has dtype {actual.dtype}, but must have dtype {truth.rounded.dtype}, that of the arguments"
+    return ""
+
+
+def grades(actual: Array, truth: Truth, exact: bool = False) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
+    """(index into GRADES, error/bound) of every element; the latter infinite where NaN or an infinity is out of place."""
+    with np.errstate(all="ignore"):
+        wide, rounded = actual.astype(np.float64), truth.rounded.astype(np.float64)
+        same = (wide == rounded) | (np.isnan(wide) & np.isnan(rounded))
+        error = np.abs(wide - truth.value)
+        undecided = np.isinf(truth.bound)
+        ratio = np.where(error == 0, 0.0, error / truth.bound)
+        strange = ~(np.isfinite(wide) & np.isfinite(truth.value))
+        ratio = np.where(same | undecided, np.where(strange | undecided, 0.0, ratio), np.where(strange, np.inf, ratio))
+        doubtful = (error > truth.likely) & ~undecided
+    grade = np.where(ratio > 1, 3, np.where(doubtful, 2, 1))
+    if exact:
+        grade = np.where(undecided, 1, 3)
+    return np.where(same, 0, grade).astype(np.int8), ratio
+
+
+def ulps(actual: Array, truth: Truth) -> NDArray[np.float64]:
+    """|actual - expected| in units in the last place of the dtype, at the expected value."""
+    form = FORMATS[truth.rounded.dtype.name]
+    with np.errstate(all="ignore"):
+        exponent = np.maximum(np.frexp(np.where(np.isfinite(truth.value), truth.value, 0))[1] - 1, form.e_min)
+        found = np.abs(actual.astype(np.float64) - truth.value) / np.ldexp(1.0, exponent - form.precision + 1)
+    return np.where(np.isfinite(found), found, LARGEST_RATIO)
+
+
+def within(outputs: tuple[Array, ...], found: tuple[Truth, ...]) -> bool:
+    """Whether no element of any result is a FAIL."""
+    return len(outputs) == len(found) and all((grades(actual, truth)[0] < GRADES.index(Level.FAIL)).all()
+                                              for actual, truth in zip(outputs, found, strict=True))

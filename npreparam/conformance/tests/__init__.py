@@ -1,0 +1,1 @@
+"""What `pytest --pyargs npreparam.conformance --target ...` collects."""

@@ -1,0 +1,216 @@
+"""The diagnosis names the mistake that was made, and none where there is none."""
+
+import numpy as np
+import pytest
+
+from npreparam._errors import ArgumentError
+from npreparam.certified import bounds
+from npreparam.conformance import Case
+from npreparam.conformance.case import Key
+from npreparam.conformance.cases import make_case
+from npreparam.conformance.diagnosis import asking, diagnose, diagnose_all
+from npreparam.conformance.explain import rounded_operands
+from npreparam.conformance.judge import judge_case
+from npreparam.conformance.matching import LARGEST
+from npreparam.conformance.mistakes import MISTAKES, as_target, caught, mistake_named, mistaken, mistakes_of
+from npreparam.conformance.mistakes._trial import in_dtype
+from npreparam.conformance.runner import InProcess
+from npreparam.conformance.signatures import OPS
+from tests.certified import simulate
+from tests.conformance import honest
+
+DRAWN = [(phase, index) for phase in ("geometry", "random", "relation") for index in range(30)]
+
+
+def failing(row, seed, count=1, dtype="float32"):
+    """Up to `count` drawn cases on which a mistake shows, and what it makes of them."""
+    found = []
+    for phase, index in DRAWN:
+        case = make_case(Key(row.op, phase, dtype, seed, index))
+        if row in caught([case]):
+            found.append((case, mistaken([row], case)))
+        if len(found) == count:
+            break
+    return found
+
+
+def names(findings):
+    return [finding.name for finding in findings]
+
+
+def share_named(results):
+    """The fraction of mistakes that come first, after printing the others."""
+    confused = {f"{row.op}: {row.name}": names(found)[:3] for row, found in results if names(found)[:1] != [row.name]}
+    print(*(f"{wanted} -> {got}" for wanted, got in confused.items()), sep="\n")
+    return 1 - len(confused) / len(results)
+
+
+def test_from_its_example_and_further_questions_every_mistake_is_named_first():
+    results = [(row, diagnose(row.case, mistaken([row], row.case), ask=asking(as_target(row)))) for row in MISTAKES.values()]
+    assert share_named(results) == 1
+
+
+def test_from_one_drawn_case_alone_nine_of_ten_are_named_first():
+    rows = [row for row in list(MISTAKES.values())[::6] if not row.refused and not row.flickers]
+    results = [(row, diagnose(*failures[0])) for row in rows if (failures := failing(row, 5))]
+    assert len(results) > 0.9 * len(rows)
+    assert share_named(results) >= 0.9
+
+
+def test_several_failing_cases_narrow_it():
+    row = mistake_named("conv2d", "stride of H and W swapped")
+    failures = failing(row, 5, 4)
+    x, w = np.float32([[[[1, 2]]]]), np.float32([[[[3]]]])
+    first = Case("conv2d", {"x": x, "w": w, "stride": (1, 2)})
+    alone = diagnose(first, mistaken([row], first))
+    assert {"stride ignored", "stride of H used for W"} < set(names(alone))
+    assert alone[0].alike
+    assert names(diagnose_all([(first, mistaken([row], first)), *failures])) == [row.name]
+
+
+def test_cases_that_passed_rule_mistakes_out():
+    row = mistake_named("conv2d", "stride of H and W swapped")
+    case = Case("conv2d", {"x": np.float32([[[[1, 2]]]]), "w": np.float32([[[[3]]]]), "stride": (1, 2)})
+    passed = Case("conv2d", {"x": np.float32([[[[1, 2]]]]), "w": np.float32([[[[3]]]]), "stride": 2})
+    kept = names(diagnose_all([(case, mistaken([row], case))], passed=[passed]))
+    assert row.name in kept
+    assert "stride ignored" not in kept
+
+
+def test_failures_of_different_mistakes_have_the_diagnosis_that_explains_most():
+    flipped, left_out = mistake_named("conv2d", "kernel flipped"), mistake_named("conv2d", "bias left out")
+    failures = [*failing(flipped, 5, 3), *failing(left_out, 6, 1)]
+    assert diagnose_all(failures)[0].name == "kernel flipped"
+
+
+def test_a_wrong_function_that_is_no_known_mistake_has_no_diagnosis():
+    case = make_case(Key("conv2d", "random", "float32", 0, 0))
+    right = InProcess(honest.machine("sequential", bounds.FLOAT32)).target.functions.conv2d(**case.arguments)
+    assert diagnose(case, right * np.float32(1.01)) == []
+    assert diagnose(case, np.zeros((1, 2, 3), np.float32)) == []
+    assert diagnose(case, np.full_like(right, np.nan)) == []
+
+
+def test_further_questions_refute_a_coincidence():
+    """A target that is wrong on one input only is not the mistake that would be wrong there."""
+    row = mistake_named("conv2d", "bias left out")
+    right = as_target(mistake_named("tanh", "of 2x"))
+    assert row.name in names(diagnose(row.case, mistaken([row], row.case)))
+    assert diagnose(row.case, mistaken([row], row.case), ask=asking(right)) == []
+
+
+def test_operands_rounded_to_bfloat16_and_a_mistake():
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((1, 2, 4, 4)).astype(np.float32), rng.standard_normal((2, 2, 3, 2)).astype(np.float32)
+    case, row = Case("conv2d", {"x": x, "w": w}), mistake_named("conv2d", "kernel flipped")
+    for form, words in (("tf32", "TF32 inputs"), ("bfloat16", "bfloat16 inputs")):
+        found = diagnose(case, mistaken([row], rounded_operands(case, form)))
+        assert [(finding.name, finding.operands) for finding in found] == [(row.name, words)]
+        assert f"the same bits; of {words}" in str(found[0])
+        right = honest.machine("sequential", bounds.FLOAT32).conv2d(**rounded_operands(case, form).arguments)
+        assert diagnose(case, right) == []  # the judge says so itself
+
+
+def test_two_mistakes_together():
+    rng = np.random.default_rng(1)
+    x, w, b = (rng.integers(-4, 5, shape).astype(np.float32) for shape in ((1, 2, 5, 4), (2, 2, 3, 2), (2,)))
+    case = Case("conv2d", {"x": x, "w": w, "b": b, "stride": (1, 2), "padding": 1})
+    outer, inner = mistake_named("conv2d", "kernel flipped"), mistake_named("conv2d", "bias left out")
+    found = diagnose(case, as_target(outer, inner).conv2d(**case.arguments))
+    assert {"kernel flipped and bias left out", "bias left out and kernel flipped"} >= {found[0].name}
+    big = np.zeros((1, 1, 1, LARGEST + 1), np.float32)
+    big[..., :4] = 1, 2, 3, 4
+    case = Case("conv2d", {"x": big, "w": w[:1, :1], "b": b[:1], "padding": 1})
+    assert diagnose(case, as_target(outer, inner).conv2d(**case.arguments)) == []  # too large to try pairs
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_other_formats(dtype):
+    for op, name in (("conv2d", "kernel flipped"), ("linear", "bias left out"), ("normal_log_prob", "log(2 pi) left out"), ("silu", "relu")):
+        case = in_dtype(mistake_named(op, name).case, dtype)
+        assert diagnose(case, mistaken([mistake_named(op, name)], case))[0].name == name
+
+
+def test_a_mistake_in_another_order_of_summation_is_recognised_within_rounding():
+    """Same formula, other roundings: the simulated machine sums the flipped kernel in a tree."""
+    rng = np.random.default_rng(2)
+    x, w = rng.standard_normal((1, 3, 5, 5)), rng.standard_normal((2, 3, 3, 3))
+    case = Case("conv2d", {"x": x.astype(np.float32), "w": w.astype(np.float32)})
+    x, w = (value.astype(np.float64) for value in case.arguments.values())
+    actual = simulate.conv2d(x, w[..., ::-1, ::-1], bounds.FLOAT32, "random_tree", rng)
+    found = diagnose(case, actual)
+    assert names(found) == ["kernel flipped"]
+    assert not found[0].same_bits
+    assert found[0].sharp
+    assert "within rounding" in str(found[0])
+
+
+@pytest.mark.parametrize("style", ["sequential", "shuffled", "pairwise", "blocked", "random_tree", "fma"])
+def test_honest_machines_have_no_diagnosis(style):
+    """Order permuted, blocked, fused, float32 or bfloat16 operands: nothing matches, whatever the input."""
+    rng = np.random.default_rng(3)
+    for trial in range(25):
+        profile = bounds.FLOAT32 if trial % 2 or style == "fma" else bounds.BFLOAT16_FLOAT32
+        shape, kernel = (1, 2, *rng.integers(3, 6, 2)), (2, 2, *rng.integers(1, 4, 2))
+        x, w = (simulate.rounded(rng.standard_normal(s), profile.input_rounding) for s in (shape, kernel))
+        dtype = simulate.DTYPES[profile.input_rounding]
+        case = Case("conv2d", {"x": x.astype(dtype), "w": w.astype(dtype)})
+        assert diagnose(case, simulate.conv2d(x, w, profile, style, rng), profile) == []
+
+
+@pytest.mark.parametrize("op", [op for op in OPS if hasattr(honest.PLAIN, op)])
+def test_honest_functions_have_no_diagnosis(op):
+    runner = InProcess(honest.PLAIN)
+    ask = asking(runner)
+    for index in range(40):
+        case = make_case(Key(op, ("geometry", "random")[index % 2], "float32", 7, index))
+        actual = ask(case)
+        if actual is not None:
+            assert diagnose(case, actual, declaration=honest.PLAIN.declaration) == []
+
+
+def test_refused_arguments():
+    row = mistake_named("batch_norm", "a single value per channel gives NaN")
+    assert names(diagnose(row.case, mistaken([row], row.case))) == [row.name]
+    assert diagnose(row.case, tuple(np.zeros_like(y) for y in mistaken([row], row.case))) == []
+
+
+def test_a_race_is_told_from_what_is_always_wrong():
+    race, always = mistake_named("conv2d_weight_grad", "only the last image counts, now and then"), mistake_named(
+        "conv2d_weight_grad", "only the last image counts")
+    for row in (race, always):
+        assert diagnose(race.case, mistaken([row], race.case), ask=asking(as_target(row)))[0].name == row.name
+
+
+def test_the_judge_writes_the_diagnosis_into_its_verdict():
+    row = mistake_named("conv2d", "kernel flipped")
+    verdict = judge_case(row.case, as_target(row))
+    assert verdict.diagnosis[0].startswith("kernel flipped (the same bits); look at: true convolution")
+
+
+def test_a_target_that_refuses_further_questions_is_diagnosed_all_the_same():
+    row = mistake_named("conv2d", "stride of H and W swapped")
+    found = diagnose(row.case, mistaken([row], row.case), ask=lambda case: None)
+    assert found == diagnose(row.case, mistaken([row], row.case))
+
+
+def test_cases_of_two_functions_are_refused():
+    cases = [mistakes_of(op)[0].case for op in ("conv2d", "linear")]
+    with pytest.raises(ArgumentError, match="one function"):
+        diagnose_all([(case, np.zeros(1)) for case in cases])
+
+
+def test_findings_are_the_same_every_time():
+    row = mistake_named("conv2d", "stride of H used for W")
+    first, second = (diagnose(row.case, mistaken([row], row.case)) for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_a_fault_of_no_known_kind_has_no_diagnosis_in_any_function(op):
+    """One element off by a third: neither one nor two mistakes do that."""
+    case = make_case(Key(op, "random", "float32", 0, 1))
+    right = asking(as_target(next(row for row in MISTAKES.values() if row.op != op)))
+    (first, *rest) = map(np.copy, right(case))
+    first.ravel()[first.size // 2] = first.ravel()[first.size // 2] * np.float32(1.25) + np.float32(0.3)
+    assert diagnose(case, (first, *rest)) == []

@@ -1,0 +1,81 @@
+"""`npreparam judge`: exit status, files, interruption and resumption."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+pytest.importorskip("typer")
+
+from typer.testing import CliRunner
+
+from npreparam.cli.app import app
+from tests.conformance.test_sweep import FLIPPED, run_script
+
+OPTIONS = ("--rounds", "1", "--ops", "conv2d,tanh")
+
+
+def judge(*arguments):
+    return CliRunner().invoke(app, ["judge", *map(str, arguments)])
+
+
+@pytest.fixture
+def target(tmp_path):
+    path = tmp_path / "flipped.py"
+    path.write_text(FLIPPED)
+    return path
+
+
+def test_npreparam_conforms_in_a_process_of_its_own():
+    result = judge("npreparam", "--rounds", "1", "--ops", "tanh,max_pool2d")
+    assert result.exit_code == 0, result.output
+    assert "conforms" in result.output
+
+
+def test_a_wrong_target_does_not_conform_and_every_file_says_so(target, tmp_path):
+    files = {name: tmp_path / f"report.{name}" for name in ("json", "html", "junit")}
+    result = judge(target, *OPTIONS, "--scripts", tmp_path / "scripts", *(word for name, path in files.items() for word in (f"--{name}", path)))
+    assert result.exit_code == 1, result.output
+    assert "FAIL conv2d/exact/float32" in result.output
+    assert not json.loads(files["json"].read_text())["conforms"]
+    assert all(path.stat().st_size for path in files.values())
+    scripts = list((tmp_path / "scripts").iterdir())
+    assert scripts
+    assert run_script(scripts[0]).returncode == 1
+    known = tmp_path / "known"
+    known.write_text("conv2d/*  # kernel flipped\n")
+    assert judge(target, *OPTIONS, "--known-failures", known).exit_code == 0
+
+
+@pytest.mark.parametrize("arguments", [("no_such_target_module",), ("npreparam", "--ops", "conv3d"), ("npreparam", "--ops", ","),
+                                       ("npreparam", "--budget", "soon"), ("npreparam", "--profile", "exact"), ("npreparam", "--resume"),
+                                       ("npreparam", "--json", "no/such/folder/report.json"), ("npreparam", "--dtypes", "float8")])
+def test_what_cannot_run_has_status_2_and_one_line(arguments):
+    result = judge(*arguments)
+    assert result.exit_code == 2, result.output
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("npreparam judge: ")
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_run_leaves_a_report_that_can_be_resumed(sent, target, tmp_path):
+    path, options = tmp_path / "report.json", ("--ops", "conv2d,tanh", "--seed", "3")
+    command = [sys.executable, "-c", "import npreparam.cli.judge as j; j.SAVE_SECONDS = 0; from npreparam.cli import main; main()", "judge",
+               str(target), "--budget", "10m", "--json", str(path), *options]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
+    while not path.exists() and process.poll() is None:
+        time.sleep(0.1)
+    process.send_signal(sent)
+    assert process.wait(60) == (2 if sent == signal.SIGINT else -signal.SIGKILL)
+    partial = json.loads(path.read_text())
+    assert not partial["complete"]
+    assert partial["verdicts"]
+    assert judge(target, *options, "--rounds", "1", "--json", path, "--resume").exit_code == 1
+    resumed = path.read_bytes()
+    assert json.loads(resumed)["complete"]
+    assert judge(target, *options, "--rounds", "1", "--json", path).exit_code == 1
+    assert path.read_bytes() == resumed
