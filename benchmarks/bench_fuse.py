@@ -1,8 +1,8 @@
 """Fusing a checkpoint of the size of RepVGG-B3, and what fusing gains at inference: python benchmarks/bench_fuse.py [results.json] [--net B3]
 
 The checkpoint (float32, safetensors) is made in a temporary folder. Seconds and peak memory are those of a process that reads it, recognises and
-fuses every block, correctly rounded, and writes the result; memory is the peak of its resident pages, those of the mapped file included, beyond
-what the imports need. Then RepVGG-A0 with its branches against the same network fused, images of 224x224, in turns.
+fuses every block, correctly rounded, certifies each, and writes the result; memory is the peak of its resident pages, those of the mapped file
+included, beyond what the imports need. Then RepVGG-A0 with its branches against the same network fused, images of 224x224, in turns.
 """
 
 import argparse
@@ -24,8 +24,7 @@ from npreparam.models import repvgg_net, repvgg_spec
 ROOT = Path(__file__).parents[1]
 FUSE = """
 import json, resource, sys, time
-from npreparam.checkpoints import load, recognise, save
-from npreparam.checkpoints.fold import fold
+from npreparam.checkpoints import certify, fold, load, recognise, save
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
@@ -44,6 +43,9 @@ for block in found.blocks:
     result |= {block.fused + ".weight": folded.weight, block.fused + ".bias": folded.bias}
     ways.add(folded.rounding)
 phase("fuse, s")
+for block in found.blocks:
+    assert certify(block, tensors, *(result[f"{block.fused}.{part}"] for part in ("weight", "bias"))).held
+phase("certify, s")
 save(sys.argv[2], result)
 phase("write, s")
 print(json.dumps(phases | {"total, s": sum(phases.values()), "memory, bytes": peak() - imported, "blocks": len(found.blocks),

@@ -10,7 +10,11 @@ from npreparam.checkpoints._dtypes import Array
 
 
 class Span(NamedTuple):
-    """Where a tensor lies: its storage, the first element, shape and strides in elements. Equal spans are one tensor."""
+    """Where a tensor lies: its storage, the first element, shape and strides in elements. Equal spans are one tensor.
+
+    >>> Span("0", 4, (2, 2), (2, 1)) == Span("0", 4, (2, 2), (2, 1))
+    True
+    """
 
     storage: str
     offset: int
@@ -19,7 +23,11 @@ class Span(NamedTuple):
 
 
 class PassedOver(NamedTuple):
-    """Something of the file that is not among the arrays, and why."""
+    """Something of the file that is not among the arrays, and why.
+
+    >>> PassedOver("optimizer", "3 tensors beside those of 'model'").name
+    'optimizer'
+    """
 
     name: str
     reason: str
@@ -30,6 +38,11 @@ class Checkpoint(Mapping[str, Array]):
     """Named read-only arrays of one file in the file's order; `metadata`, `passed_over` and `spans` tell the rest.
 
     Arrays that the file stores once share their memory, which is why none is writable.
+
+    >>> import numpy as np
+    >>> tied = {"embed.weight": np.ones(3), "head.weight": np.ones(3)}
+    >>> Checkpoint(tied, spans=dict.fromkeys(tied, Span("0", 0, (3,), (1,)))).aliases()
+    (('embed.weight', 'head.weight'),)
     """
 
     arrays: dict[str, Array]

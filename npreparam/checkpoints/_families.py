@@ -246,5 +246,9 @@ stride = 1
 
 @cache
 def families() -> tuple[Pattern, ...]:
-    """All built-in patterns, those with more tensors before those with a part of their names."""
+    """All built-in patterns, those with more tensors before those with a part of their names.
+
+    >>> [pattern.fused for pattern in families() if pattern.family == "repvgg"]
+    ['rbr_reparam']
+    """
     return patterns_of(TABLE + CHAINS)

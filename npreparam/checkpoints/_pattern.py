@@ -59,7 +59,12 @@ class Term:
 
 @dataclass(frozen=True)
 class Pattern:
-    """One kind of block: what its tensors are called and what it computes; absent values must be given by the user."""
+    """One kind of block: what its tensors are called and what it computes; absent values must be given by the user.
+
+    >>> pattern = Pattern("mine", "sum(conv(big), conv(small)?)", fused="big")
+    >>> pattern.term.kind, [leaf.arguments for leaf in pattern.term.required()]
+    ('sum', [('big',)])
+    """
 
     family: str
     expression: str
@@ -126,9 +131,16 @@ def _term(tokens: list[str], at: int, text: str, depth: int = 0) -> tuple[Term, 
 
 
 def read_patterns(path: str | Path) -> tuple[Pattern, ...]:
-    """A user's own patterns from a TOML file of [[pattern]] tables, with the fields of `Pattern`.
+    r"""A user's own patterns from a TOML file of [[pattern]] tables, with the fields of `Pattern`.
 
     Raises FormatError that names the file and the fault.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     table = '[[pattern]]\nfamily = "mine"\nexpression = "sum(conv(big), conv(small))"'
+    ...     _ = Path(folder, "mine.toml").write_text(table)
+    ...     print([pattern.family for pattern in read_patterns(f"{folder}/mine.toml")])
+    ['mine']
     """
     try:
         return patterns_of(Path(path).read_text())

@@ -25,7 +25,12 @@ COMMON = {"layer_scale", "conv_out", "conv_first", "conv_last", "conv_bn", "conv
 
 @dataclass(frozen=True)
 class Block:
-    """One linear block: what it computes from which tensors, and what must still be known or why it cannot be one convolution."""
+    """One linear block: what it computes from which tensors, and what must still be known or why it cannot be one convolution.
+
+    >>> block = Block("a", "conv3xc", Sum((Conv("sk.weight"), Conv("conv.weight"))), "a.eval_conv", ("sk.weight", "conv.weight"), open=("stride",))
+    >>> block.branches(), block.needed()
+    (2, ())
+    """
 
     name: str
     family: str
@@ -52,7 +57,11 @@ class Block:
 
 @dataclass(frozen=True)
 class Recognition:
-    """Every tensor of a checkpoint is in exactly one block, passed through, or left over with a reason."""
+    """Every tensor of a checkpoint is in exactly one block, passed through, or left over with a reason.
+
+    >>> print(Recognition((), ("head.weight",), {"bn.weight": "half of a block"}).summary())
+    1 tensors pass through, 1 are left over
+    """
 
     blocks: tuple[Block, ...]
     passed_through: tuple[str, ...]

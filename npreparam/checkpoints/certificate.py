@@ -39,6 +39,9 @@ class Certificate:
 
     `largest` is X. `wrong` is the number of stored parameters that are not the block's, rounded; `measured` is None where `ops` have no such
     convolution.
+
+    >>> Certificate(bound=1e-7, measured=2e-8, evaluation=1e-14, wrong=0).held, Certificate(1e-7, 2e-8, 1e-14, wrong=1).held
+    (True, False)
     """
 
     bound: float
@@ -59,6 +62,13 @@ def certify(block: Block, tensors: Tensors, weight: Array, bias: Array, largest:
 
     Measured on random images, or on `inputs` (N, C, H, W), whose largest magnitude then is that of the bound. Arrays of the wrong shape have
     all their numbers wrong, and no bound.
+
+    >>> from npreparam.checkpoints import fold, recognise
+    >>> tensors = {"0.weight": np.full((2, 3, 3, 1), 0.1, np.float32), "1.weight": np.full((4, 2, 1, 3), 0.1, np.float32)}
+    >>> block, = recognise(tensors, "tdesr").blocks
+    >>> folded = fold(block, tensors)
+    >>> [certify(block, tensors, weight, folded.bias).wrong for weight in (folded.weight, np.nextafter(folded.weight, np.float32(1)))]
+    [0, 108]
     """
     expression, channels, parts = block.expression, input_channels(block.expression, tensors), []
     largest = largest if inputs is None else float(np.abs(inputs).max())

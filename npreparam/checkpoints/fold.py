@@ -25,7 +25,11 @@ EXACTLY, ONCE = "correctly rounded", "float64, then rounded once"
 
 @dataclass(frozen=True, eq=False)
 class Folded:
-    """The convolution that a block is: stored parameters, and by which of two ways they were rounded."""
+    """The convolution that a block is: stored parameters, and by which of two ways they were rounded.
+
+    >>> Folded(np.ones((1, 1, 3, 3), np.float32), np.zeros(1, np.float32), EXACTLY).rounding
+    'correctly rounded'
+    """
 
     weight: Array
     bias: Array

@@ -30,7 +30,13 @@ def nothing() -> None:
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One fused block: parameters before, those after, and the certificates for |x| <= X and, where there are, for real inputs."""
+    """One fused block: parameters before, those after, and the certificates for |x| <= X and, where there are, for real inputs.
+
+    >>> import numpy as np
+    >>> row = Row(Block("a", "conv_bn", Conv("c.weight"), "a", ("c.weight",)), 12, np.ones((2, 2, 1, 1)), np.ones(2), Certificate(1.0, 0.5, 0.0, 0))
+    >>> row.after, row.held
+    (6, True)
+    """
 
     block: Block | Region
     before: int
@@ -57,6 +63,9 @@ class Fused:
 
     `kept` are the blocks that would be larger as one convolution, with the reason, `refused` those that cannot be fused and what was left
     over of half blocks; `faults` are broken bounds and tensors that are not what they should be.
+
+    >>> Fused(refused=["a (drb) is not fused: eps is unknown"]).held
+    True
     """
 
     tensors: dict[str, Array] = field(default_factory=dict)
@@ -73,7 +82,11 @@ class Fused:
 
 @dataclass(frozen=True, eq=False)
 class Measure:
-    """For which inputs the certificates are: those of at most `largest`, and real ones, one array for all blocks it fits or by block name."""
+    """For which inputs the certificates are: those of at most `largest`, and real ones, one array for all blocks it fits or by block name.
+
+    >>> Measure(largest=255.0).inputs is None
+    True
+    """
 
     largest: float = 1.0
     inputs: Array | Mapping[str, Array] | None = None
@@ -133,6 +146,15 @@ def verify(tensors: Tensors, stored: Tensors, found: Recognition, *, measure: Me
     """Check that `stored` is what fusing `tensors` gives: every number of every block, and all other tensors bit for bit.
 
     A block that one convolution would make larger may be fused or not, one that cannot be fused must be as it was.
+
+    >>> import numpy as np
+    >>> from npreparam.checkpoints import recognise
+    >>> norm = {f"bn.{n}": np.ones(2, np.float32) for n in ("weight", "bias", "running_mean", "running_var")}
+    >>> tensors = {"c.weight": np.ones((2, 2, 1, 1), np.float32), **norm}
+    >>> found = recognise(tensors, stride=1)
+    >>> stored = fuse(tensors, found).tensors
+    >>> verify(tensors, stored, found).faults, verify(tensors, {**stored, "bias": stored["bias"] + 1}, found).held
+    ([], False)
     """
     result, expected, measure = Fused(dict(stored)), {*found.passed_through, *found.left_over}, measure or Measure()
     for block in found.blocks:

@@ -25,10 +25,12 @@ from npreparam.kernels.special import (
     log1p_remainder,
     ndtri,
     stirling_error,
+    usable,
     zeta,
 )
 
 LINEAR, PANEL, DROP = 40.0, 4.0, 40.0
+PANELS = 1000  # at most: far more than any parameters up to 1e12 take; beyond, a panel may be shorter than the spacing of floats
 
 
 @kernel
@@ -98,7 +100,11 @@ def beta_parts(a: float, b: float, x: float, y: float) -> tuple[float, float, fl
     pull = abs(a * y - b * x)
     sharp = 2 * DROP / (pull + math.sqrt(pull * pull + 2 * DROP * (a + b) * x * y))  # where a parabola through the start has dropped
     j, slope, in_a, in_b, drop = 0.0, 0.0, 0.0, 0.0, 0.0
-    while drop > -DROP:
+    for panel in range(PANELS + 1):
+        if not drop > -DROP:
+            break
+        if panel == PANELS:
+            slope = math.nan
         end = _panel_end(w, side, a, b)
         if abs(w) < LINEAR and abs(end - w) > sharp:
             end = w + side * sharp
@@ -173,39 +179,41 @@ def quantile(a: float, b: float, u: float) -> tuple[float, float]:
 def apply_tails(first: int, last: int, a: Any, b: Any, x: Any, p: Any, q: Any) -> None:
     """I and 1 - I."""
     for i in range(first, last):
-        p[i], q[i] = tails(a[i], b[i], x[i], 1 - x[i])
+        p[i], q[i] = tails(a[i], b[i], x[i], 1 - x[i]) if usable(a[i]) and usable(b[i]) and 0 <= x[i] <= 1 else (math.nan, math.nan)
 
 
 @kernel
 def apply_quantile(first: int, last: int, a: Any, b: Any, u: Any, x: Any) -> None:
     """The quantile."""
     for i in range(first, last):
-        x[i], _ = quantile(a[i], b[i], u[i])
+        x[i] = quantile(a[i], b[i], u[i])[0] if usable(a[i]) and usable(b[i]) and 0 < u[i] < 1 else math.nan
 
 
 @kernel
 def apply_slopes(first: int, last: int, a: Any, b: Any, x: Any, slope: Any, in_a: Any, in_b: Any) -> None:
     """dx/da at constant probability, and its derivatives in a and b at constant x; 0 at the ends, where a sample has been rounded."""
     for i in range(first, last):
-        if 0 < x[i] < 1:
+        if 0 < x[i] < 1 and usable(a[i]) and usable(b[i]):
             _, slope[i], in_a[i], in_b[i], _ = beta_parts(a[i], b[i], x[i], 1 - x[i])
         else:
-            slope[i], in_a[i], in_b[i] = 0.0, 0.0, 0.0
+            nothing = 0.0 if x[i] == 0 or x[i] == 1 else math.nan
+            slope[i], in_a[i], in_b[i] = nothing, nothing, nothing
 
 
 @kernel
 def apply_mirrored_slopes(first: int, last: int, a: Any, b: Any, x: Any, slope: Any, in_a: Any, in_b: Any) -> None:
     """The same for dx/db, by exchanging X for 1 - X: 1 - x is not rounded here, so that x near 0 keeps its digits."""
     for i in range(first, last):
-        if 0 < x[i] < 1:
+        if 0 < x[i] < 1 and usable(a[i]) and usable(b[i]):
             _, s, s_b, s_a, _ = beta_parts(b[i], a[i], 1 - x[i], x[i])
             slope[i], in_a[i], in_b[i] = -s, -s_a, -s_b
         else:
-            slope[i], in_a[i], in_b[i] = 0.0, 0.0, 0.0
+            nothing = 0.0 if x[i] == 0 or x[i] == 1 else math.nan
+            slope[i], in_a[i], in_b[i] = nothing, nothing, nothing
 
 
 @kernel
 def apply_log_beta(first: int, last: int, a: Any, b: Any, y: Any) -> None:
     """log(B(a, b))."""
     for i in range(first, last):
-        y[i] = log_beta(a[i], b[i])
+        y[i] = log_beta(a[i], b[i]) if usable(a[i]) and usable(b[i]) else math.nan

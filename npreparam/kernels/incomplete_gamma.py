@@ -21,7 +21,19 @@ from typing import Any
 import numpy as np
 
 from npreparam.kernels._compile import kernel
-from npreparam.kernels.special import HALF_LOG_TWO_PI, NODES, SHIFT, WEIGHTS, digamma, log1p_remainder, log_minus_digamma, ndtri, stirling_error, zeta
+from npreparam.kernels.special import (
+    HALF_LOG_TWO_PI,
+    NODES,
+    SHIFT,
+    WEIGHTS,
+    digamma,
+    log1p_remainder,
+    log_minus_digamma,
+    ndtri,
+    stirling_error,
+    usable,
+    zeta,
+)
 
 SERIES = 30.0  # the lower series below this a
 
@@ -130,21 +142,20 @@ def quantile(a: float, u: float) -> float:
 def apply_tails(first: int, last: int, a: Any, x: Any, p: Any, q: Any) -> None:
     """P and 1 - P."""
     for i in range(first, last):
-        p[i], q[i] = tails(a[i], x[i])
+        p[i], q[i] = tails(a[i], x[i]) if usable(a[i]) and x[i] >= 0 else (np.nan, np.nan)
 
 
 @kernel
 def apply_quantile(first: int, last: int, a: Any, u: Any, x: Any) -> None:
     """The quantile."""
     for i in range(first, last):
-        x[i] = quantile(a[i], u[i])
+        x[i] = quantile(a[i], u[i]) if usable(a[i]) and 0 < u[i] < 1 else np.nan
 
 
 @kernel
 def apply_slopes(first: int, last: int, a: Any, x: Any, slope: Any, curve: Any) -> None:
     """dx/da at constant probability, and its derivative in a at constant x; 0 at x = 0, where a sample has underflowed."""
     for i in range(first, last):
-        if x[i] == 0:
-            slope[i], curve[i] = 0.0, 0.0
-        else:
+        slope[i], curve[i] = (0.0, 0.0) if usable(a[i]) and x[i] == 0 else (np.nan, np.nan)
+        if usable(a[i]) and 0 < x[i] < np.inf:
             _, slope[i], curve[i], _ = gamma_parts(a[i], x[i])

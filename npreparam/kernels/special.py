@@ -21,6 +21,13 @@ BERNOULLI = np.array([1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 
 SHIFT = 12.0  # asymptotic series are used from here on
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 SMALL = 500  # elements
+LEAST, MOST = 1e-100, 1e15  # shape parameters outside give NaN: integrals over such scales were never looked at
+
+
+@kernel
+def usable(a: float) -> bool:
+    """Whether the incomplete functions take this shape parameter."""
+    return LEAST <= a <= MOST
 
 
 @kernel
@@ -137,6 +144,8 @@ def ndtri(u: float) -> float:
     x = -math.sqrt(max(0.0, -2 * goal - math.log(max(-2 * goal, 1.0)))) if tail < 0.1 else (tail - 0.5) * 2.5
     for _ in range(60):
         p = ndtr(x)
+        if p == 0:
+            break  # u is subnormal
         slope = math.exp(-0.5 * x * x - HALF_LOG_TWO_PI) / p
         step = (math.log(p / tail)) / slope
         x -= step
@@ -156,7 +165,7 @@ def apply_polygamma(first: int, last: int, order: int, x: Any, y: Any) -> None:
 def apply_lgamma_remainder(first: int, last: int, a: Any, h: Any, y: Any) -> None:
     """y = lgamma_remainder(a, h)."""
     for i in range(first, last):
-        y[i] = lgamma_remainder(a[i], h[i])
+        y[i] = lgamma_remainder(a[i], h[i]) if a[i] > 0 and a[i] + h[i] > 0 else np.nan
 
 
 @kernel
@@ -177,7 +186,7 @@ def apply_ndtr(first: int, last: int, x: Any, y: Any) -> None:
 def apply_ndtri(first: int, last: int, u: Any, x: Any) -> None:
     """x = ndtri(u)."""
     for i in range(first, last):
-        x[i] = ndtri(u[i])
+        x[i] = ndtri(u[i]) if 0 < u[i] < 1 else np.nan
 
 
 def mapped(function: Any, *arguments: Any, outputs: int = 1) -> list[Array]:

@@ -17,10 +17,11 @@ import numpy as np
 
 from npreparam.kernels import incomplete_beta
 from npreparam.kernels._compile import kernel
-from npreparam.kernels.special import BERNOULLI, NODES, SHIFT, WEIGHTS, digamma_difference, log1p_remainder, zeta
+from npreparam.kernels.special import BERNOULLI, NODES, SHIFT, WEIGHTS, digamma_difference, log1p_remainder, usable, zeta
 
 LOG_TWO = math.log(2)
 LINEAR, PANEL, DROP = 20.0, 2.0, 40.0  # cosh is an exponential beyond LINEAR; its nearest zero is at distance pi/2
+PANELS = 1000  # at most, as in `incomplete_beta`
 
 
 @kernel
@@ -72,7 +73,11 @@ def t_parts(n: float, t: float) -> tuple[float, float]:
     pull = n * math.tanh(start)
     sharp = 2 * DROP / (pull + math.sqrt(pull * pull + 2 * DROP * n))
     slope, curve, w, drop = 0.0, 0.0, start, 0.0
-    while (w > 0) if inner else (drop > -DROP):
+    for panel in range(PANELS + 1):
+        if not ((w > 0) if inner else (drop > -DROP)):
+            break
+        if panel == PANELS:
+            slope = math.nan
         end = _panel_end(w, inner, n, sharp)
         for i in range(len(NODES)):
             point = w + (end - w) * NODES[i]
@@ -99,7 +104,7 @@ def tails(n: float, t: float) -> tuple[float, float]:
 def apply_cdf(first: int, last: int, n: Any, t: Any, p: Any) -> None:
     """The cdf."""
     for i in range(first, last):
-        high, low = tails(n[i], abs(t[i]))
+        high, low = tails(n[i], abs(t[i])) if usable(n[i]) else (np.nan, np.nan)
         p[i] = high if t[i] > 0 else low
 
 
@@ -107,6 +112,9 @@ def apply_cdf(first: int, last: int, n: Any, t: Any, p: Any) -> None:
 def apply_quantile(first: int, last: int, n: Any, u: Any, t: Any) -> None:
     """The quantile."""
     for i in range(first, last):
+        if not (usable(n[i]) and 0 < u[i] < 1):
+            t[i] = np.nan
+            continue
         tail = min(u[i], 1 - u[i])
         x, y = incomplete_beta.quantile(0.5 * n[i], 0.5, 2 * tail) if tail < 0.5 else (1.0, 0.0)
         size = math.sqrt(n[i] * y / x)
@@ -117,7 +125,7 @@ def apply_quantile(first: int, last: int, n: Any, u: Any, t: Any) -> None:
 def apply_slopes(first: int, last: int, n: Any, t: Any, slope: Any, curve: Any) -> None:
     """dt/dn at constant probability, and its derivative in n at constant t; odd in t, NaN where t has overflowed."""
     for i in range(first, last):
-        slope[i], curve[i] = (0.0, 0.0) if t[i] == 0 else (np.nan, np.nan)
-        if 0 < abs(t[i]) < np.inf:
+        slope[i], curve[i] = (0.0, 0.0) if usable(n[i]) and t[i] == 0 else (np.nan, np.nan)
+        if usable(n[i]) and 0 < abs(t[i]) < np.inf:
             s, c = t_parts(n[i], abs(t[i]))
             slope[i], curve[i] = math.copysign(1.0, t[i]) * s, math.copysign(1.0, t[i]) * c

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from npreparam.kernels._compile import kernel
-from npreparam.kernels.special import NODES, WEIGHTS
+from npreparam.kernels.special import NODES, WEIGHTS, usable
 
 DROP = 40.0
 PANELS = 3
@@ -134,7 +134,7 @@ def apply_constants(first: int, last: int, k: Any, log_i0: Any, ratio: Any, slop
 def apply_cdf(first: int, last: int, k: Any, z: Any, p: Any) -> None:
     """The cdf."""
     for i in range(first, last):
-        low, high = tails(k[i], abs(z[i]))
+        low, high = tails(k[i], abs(z[i])) if usable(k[i]) and abs(z[i]) <= math.pi else (np.nan, np.nan)
         p[i] = low if z[i] > 0 else high
 
 
@@ -142,6 +142,9 @@ def apply_cdf(first: int, last: int, k: Any, z: Any, p: Any) -> None:
 def apply_quantile(first: int, last: int, k: Any, u: Any, z: Any) -> None:
     """The quantile."""
     for i in range(first, last):
+        if not (usable(k[i]) and 0 < u[i] < 1):
+            z[i] = np.nan
+            continue
         size = quantile(k[i], min(u[i], 1 - u[i])) if u[i] != 0.5 else 0.0
         z[i] = size if u[i] >= 0.5 else -size
 
@@ -150,7 +153,8 @@ def apply_quantile(first: int, last: int, k: Any, u: Any, z: Any) -> None:
 def apply_slopes(first: int, last: int, k: Any, z: Any, slope: Any, curve: Any) -> None:
     """dz/dk at constant probability, and its derivative in k at constant z; odd in z, 0 at 0 and at +-pi."""
     for i in range(first, last):
-        slope[i], curve[i] = 0.0, 0.0
-        if 0 < abs(z[i]) < math.pi:
+        fixed = usable(k[i]) and (z[i] == 0 or abs(z[i]) == math.pi)
+        slope[i], curve[i] = (0.0, 0.0) if fixed else (np.nan, np.nan)
+        if usable(k[i]) and 0 < abs(z[i]) < math.pi:
             s, c = slopes(k[i], abs(z[i]))
             slope[i], curve[i] = math.copysign(1.0, z[i]) * s, math.copysign(1.0, z[i]) * c

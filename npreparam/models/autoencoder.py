@@ -17,6 +17,10 @@ class Autoencoder(VAE):
     """x -> code -> x, trained on log p(x|code) alone; codes have no law, so that `sample` decodes noise that was never trained on.
 
     Source: Hinton and Salakhutdinov, Reducing the dimensionality of data with neural networks, Science 313, 2006.
+
+    >>> model = Autoencoder((1, 2, 2), hidden=4, latent=2, rng=np.random.default_rng(0))
+    >>> model(np.full((3, 1, 2, 2), 0.5, np.float32), False).shape
+    (3, 1, 2, 2)
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

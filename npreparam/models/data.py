@@ -59,6 +59,17 @@ def load_mnist(folder: str | Path) -> Digits:
     Raises FormatError for a missing, corrupt or truncated file, or counts that differ.
 
     Source: LeCun, Cortes and Burges, The MNIST database of handwritten digits, section "file formats".
+
+    >>> import tempfile
+    >>> def idx(*shape):
+    ...     return struct.pack(f">4B{len(shape)}I", 0, 0, 8, len(shape), *shape) + bytes(math.prod(shape))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for part, count in (("train", 3), ("t10k", 1)):
+    ...         _ = Path(folder, f"{part}-images-idx3-ubyte").write_bytes(idx(count, 28, 28))
+    ...         _ = Path(folder, f"{part}-labels-idx1-ubyte").write_bytes(idx(count))
+    ...     digits = load_mnist(folder)
+    >>> digits.train_images.shape, digits.test_labels.shape, digits.name
+    ((3, 1, 28, 28), (1,), 'MNIST, 28x28')
     """
     folder = Path(folder)
     parts: list[Array] = []

@@ -19,7 +19,12 @@ ROWS = 2000  # of the decoder at once
 
 
 class Evaluation(NamedTuple):
-    """ELBO terms of every image, with a sample z for each: nothing is summed or averaged over images."""
+    """ELBO terms of every image, with a sample z for each: nothing is summed or averaged over images.
+
+    >>> found = Evaluation(np.array([-3.0, -4.0]), np.array([[1.0, 0.0], [2.0, 0.0]]), np.array([[1.0, 0.0], [-1.0, 0.0]]))
+    >>> found.loss, found.active
+    (array([4., 6.]), array([ True, False]))
+    """
 
     log_likelihood: Array  # (N,), log p(x|z)
     kl: Array  # (N, latent)
@@ -40,6 +45,10 @@ def evaluate(model: VAE, images: Array, rng: np.random.Generator, batch: int = 5
     """The ELBO's terms of all images, in float64, with z = mu + sigma*eps: at z = mu they would be no bound.
 
     Raises ArgumentError for no images.
+
+    >>> model = VAE((1, 2, 2), hidden=4, latent=3, rng=np.random.default_rng(0))
+    >>> evaluate(model, np.full((5, 1, 2, 2), 0.5, np.float32), np.random.default_rng(1)).kl.shape
+    (5, 3)
     """
     if not len(images):
         raise ArgumentError("`images` is empty; there is nothing to evaluate")
@@ -52,7 +61,12 @@ def evaluate(model: VAE, images: Array, rng: np.random.Generator, batch: int = 5
 
 
 class LogLikelihood(NamedTuple):
-    """Estimates of log p(x) for each image, and their mean with the standard error over the images."""
+    """Estimates of log p(x) for each image, and their mean with the standard error over the images.
+
+    >>> found = LogLikelihood(np.array([-1.0, -3.0]))
+    >>> found.mean, found.standard_error
+    (-2.0, 1.0)
+    """
 
     per_image: Array
 
@@ -74,6 +88,10 @@ def log_likelihood(model: VAE, images: Array, rng: np.random.Generator, samples:
     Streamed: a few samples of a few images at a time, and a running sum of weights in float64.
 
     Source: Burda, Grosse and Salakhutdinov, Importance weighted autoencoders, arXiv 1509.00519, section 5.
+
+    >>> model = VAE((1, 2, 2), hidden=4, latent=3, rng=np.random.default_rng(0))
+    >>> log_likelihood(model, np.full((5, 1, 2, 2), 0.5, np.float32), np.random.default_rng(1), samples=10).per_image.shape
+    (5,)
     """
     samples = as_int(samples, "samples", 1)
     if not len(images):

@@ -20,7 +20,11 @@ FREY = Path("freyfaces") / "frey_rawface.npz"
 
 
 class Images(NamedTuple):
-    """Images NCHW in [0, 1], float32, for training and held out."""
+    """Images NCHW in [0, 1], float32, for training and held out.
+
+    >>> Images(np.zeros((4, 1, 2, 2), np.float32), np.zeros((1, 1, 2, 2), np.float32), "black").name
+    'black'
+    """
 
     train: Array
     test: Array
@@ -34,6 +38,10 @@ def load_images(data: str, folder: str | Path | None = None) -> Images:
     freyfaces/ of the folder that the environment variable NPREPARAM_DATA names.
 
     Raises FormatError in one line for a missing, truncated or unusable file.
+
+    >>> images = load_images("digits")
+    >>> images.train.shape, images.name
+    ((1437, 1, 8, 8), 'scikit-learn digits, 8x8')
     """
     if data == "digits":
         digits = load_sklearn_digits()

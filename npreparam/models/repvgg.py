@@ -37,6 +37,10 @@ class RepVGGSpec:
     """The shape of a RepVGG network: widths[i] channels in the depths[i] blocks of stage i, of which every first one halves the image.
 
     Every second block from the third on has its channels in `groups`; the first stage halves the image only if `halve_first`.
+
+    >>> spec = RepVGGSpec(widths=(8, 16), depths=(1, 2))
+    >>> [(layer.inputs, layer.outputs, layer.stride) for layer in spec.layers()]
+    [(3, 8, 2), (8, 16, 2), (16, 16, 1)]
     """
 
     widths: tuple[int, ...]

@@ -26,6 +26,13 @@ class Session:
     """Model, Adam, generator, and how far they came; `state` is all of it as arrays, `restore` takes it back.
 
     `about` says what is trained on which data with which settings: a state of another `about` is refused.
+
+    >>> images = np.random.default_rng(0).random((8, 1, 2, 2), np.float32)
+    >>> model = VAE((1, 2, 2), hidden=4, latent=2, rng=np.random.default_rng(0))
+    >>> session = Session(model, images, images, rate=1e-3, batch=4, seed=0, about={"data": "noise"})
+    >>> session.run(2, lambda session: True, lambda session: None)
+    >>> session.epoch, [row["epoch"] for row in session.history]
+    (2, [1, 2])
     """
 
     def __init__(self, model: VAE, train: Array, test: Array, *, rate: float, batch: int, seed: int, about: Mapping[str, Any]) -> None:

@@ -154,6 +154,11 @@ class IWAE(VAE):
     """The VAE trained on the importance-weighted bound log(1/K * sum of p(x, z_k)/q(z_k|x)) of K = `samples` samples.
 
     Source: Burda, Grosse and Salakhutdinov, Importance weighted autoencoders, arXiv 1509.00519.
+
+    >>> model = IWAE((1, 2, 2), hidden=4, latent=2, samples=3, rng=np.random.default_rng(0))
+    >>> x = np.full((5, 1, 2, 2), 0.5, np.float32)
+    >>> model.bound(x, model.noise(5, np.random.default_rng(1))).shape
+    (5,)
     """
 
     def __init__(self, image: tuple[int, ...], hidden: int = 128, latent: int = 8, *, samples: int = 5, rng: np.random.Generator,

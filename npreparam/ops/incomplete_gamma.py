@@ -4,8 +4,9 @@ Implicit re-parameterization: a sample z with the cdf F(z; a) moves with a so th
 
     dz/da = -(dF/da)(z; a) / f(z; a)
 
-**Accuracy.** Relative error of dz/da below 2e-14 against mpmath for a from 1e-3 to 1e5 and probabilities from 1e-12 to 1 - 1e-9 (measured at
-grids of such points, and at isolated ones farther out in both tails); a = 1e6 agrees with its neighbours. See `npreparam.kernels.incomplete_gamma`.
+**Accuracy.** Relative error of dz/da below 4e-14 against mpmath for a from 1e-3 to 1e6 and probabilities from 1e-12 to 1 - 1e-9, measured at a grid
+of such points (benchmarks/bench_prob.py), and at isolated ones farther out in both tails. Shape parameters outside [1e-100, 1e15] give NaN; between
+there and the grid nothing was measured. See `npreparam.kernels.incomplete_gamma`.
 
 Source: Figurnov, Mohamed and Mnih, Implicit reparameterization gradients, arXiv 1805.08498.
 """

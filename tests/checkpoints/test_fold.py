@@ -5,11 +5,12 @@ from importlib import import_module
 import numpy as np
 import pytest
 
-from npreparam.checkpoints import _read, _restrict, recognise
+from npreparam.checkpoints import _read, _restrict, certify, recognise
 from npreparam.checkpoints import expression as e
 from npreparam.checkpoints._read import Reader, input_channels
 from npreparam.checkpoints._restrict import Restriction, can_restrict, common_groups, output_channels, parts_of
 from npreparam.checkpoints.fold import fold
+from npreparam.checkpoints.transform import fused_shape
 from npreparam.fuse import regroup, rounded
 from npreparam.fuse.scalars import EXACT, FLOAT64
 from tests.checkpoints.states import STATES, state
@@ -92,6 +93,39 @@ def test_in_parts_and_at_once(family, dtype, monkeypatch):
     assert (at_once.rounding, in_parts.rounding) == ("correctly rounded",) * 2
     assert_same_bits(at_once.weight, in_parts.weight)
     assert_same_bits(at_once.bias, in_parts.bias)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_certificates_in_parts_and_at_once(family, monkeypatch):
+    """The same measurement and verdicts; bounds as near as other counts of float64's roundings allow."""
+    block, tensors = block_of(family)
+    if block.refusal:
+        pytest.skip("refused")
+    folded = fold(block, tensors)
+    shapes, wrong = [folded.weight.shape], folded.weight.copy()
+    wrong.flat[-1] += 2 * np.spacing(wrong.flat[-1])  # a planted fault, in the last part
+    at_once = [certify(block, tensors, weight, folded.bias) for weight in (folded.weight, wrong)]
+    monkeypatch.setattr(_restrict, "PART", 15)
+    in_parts = [certify(block, tensors, weight, folded.bias) for weight in (folded.weight, wrong)]
+    shapes.append(fused_shape(block, tensors))
+    assert shapes[0] == shapes[1]
+    for whole, parts, count in zip(at_once, in_parts, (0, 1), strict=True):
+        assert (whole.wrong, parts.wrong) == (count, count)
+        assert (whole.held, parts.held) == (not count, not count)
+        assert parts.measured == whole.measured
+        assert abs(parts.bound - whole.bound) <= whole.bound * 2.0**-20
+    assert certify(block, tensors, folded.weight[1:], folded.bias).wrong == folded.weight[1:].size + folded.bias.size
+
+
+def test_parts_share_what_is_affordable(monkeypatch):
+    """A block in float64 that is too costly at once is so in parts."""
+    block, tensors = block_of("dbb")
+    monkeypatch.setattr(_restrict, "PART", 15)
+    monkeypatch.setattr(_read, "OF_BALLS", 400)
+    assert len(list(parts_of(block.expression, tensors))) > 1
+    assert fold(block, tensors, np.float64).rounding == "float64, then rounded once"
+    monkeypatch.setattr(_read, "OF_BALLS", 40_000)
+    assert fold(block, tensors, np.float64).rounding == "correctly rounded"
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4])

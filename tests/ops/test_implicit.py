@@ -186,6 +186,27 @@ def test_underflowed_samples_have_a_zero_gradient():
     assert (beta_slope_a(np.ones(2), np.ones(2), np.array([0.0, 1.0])) == 0).all()
 
 
+HOSTILE = np.array([-1e300, -1.0, 0.0, 5e-324, 1e-300, 0.5, 1.0, 1e12, 1e300, np.inf, np.nan])
+
+
+@pytest.mark.parametrize("function", [gammainc, gammaincinv, gamma_slope, t_cdf, t_icdf, t_slope, von_mises_cdf, von_mises_icdf, von_mises_slope])
+def test_hostile_values_end_in_numbers_or_nan(function):
+    """No parameter hangs a kernel, and what has no meaning is NaN."""
+    parameter, value = (v.ravel() for v in np.meshgrid(HOSTILE, HOSTILE))
+    result = function(parameter, value)
+    assert np.isnan(result[(parameter < 0) & (value == 0.5)]).all()
+    assert np.isnan(result[np.isnan(value)]).all()
+
+
+@pytest.mark.parametrize("function", [betainc, betaincinv, beta_slope_a, beta_slope_b])
+def test_hostile_beta_parameters(function):
+    a, b = (v.ravel() for v in np.meshgrid(HOSTILE, HOSTILE))
+    for value in (-1.0, 0.0, 1e-300, 0.5, 1.0, np.nan):
+        result = function(a, b, np.full_like(a, value))
+        if value == 0.5:
+            assert np.isnan(result[(a < 0) | (b < 0)]).all()
+
+
 def test_noise_without_a_tensor_is_no_sample():
     with pytest.raises(UnusedInputError):
         grad(ops.sum(standard_gamma_rsample(np.array([2.0]), np.array([1.0]))), Tensor(np.array([2.0])))

@@ -36,6 +36,9 @@ class FusedGraph(Fused):
 
     `kept` are regions that would be larger as one convolution, `refused` those that have no exact one; both stay, in smaller regions or as
     they were.
+
+    >>> FusedGraph().held, FusedGraph().model is None
+    (True, True)
     """
 
     model: Any = None
@@ -101,6 +104,19 @@ def verify_graph(path: str | os.PathLike[str], other: str | os.PathLike[str], *,
     Regions that one convolution would make larger may be fused, all or none.
 
     Raises as `fuse_graph`.
+
+    >>> import tempfile
+    >>> from onnx import TensorProto, helper, numpy_helper, save
+    >>> weights = [numpy_helper.from_array(np.ones((2, 2, 1, 1), np.float32), "w")]
+    >>> nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Add", ["c", "x"], ["y"])]
+    >>> x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 2, "h", "w"]) for name in "xy")
+    >>> model = helper.make_model(helper.make_graph(nodes, "g", [x], [y], weights), opset_imports=[helper.make_opsetid("", 17)])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(model, f"{folder}/m.onnx")
+    ...     fuse_graph(f"{folder}/m.onnx").save(f"{folder}/fused.onnx")
+    ...     checked = verify_graph(f"{folder}/m.onnx", f"{folder}/fused.onnx")
+    >>> checked.faults, checked.held
+    ([], True)
     """
     with told_of(Path(path)):
         graph = Graph(open_model(Path(path)))

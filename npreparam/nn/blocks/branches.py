@@ -33,6 +33,10 @@ def repvgg_block(in_channels: int, out_channels: int, *, stride: int = 1, groups
     """relu(se(bn(conv3x3 x) + bn(conv1x1 x) + bn(x))); `RepVGGBlock` is the same under the names of the authors' checkpoints.
 
     Source: Ding et al., arXiv 2101.03697, section 3.
+
+    >>> from npreparam.nn import fuse
+    >>> fuse(repvgg_block(2, 4, rng=np.random.default_rng(0))).weight.shape
+    (4, 2, 3, 3)
     """
     return mobileone_block(in_channels, out_channels, branches=1, stride=stride, groups=groups, squeeze=squeeze, rng=rng, dtype=dtype)
 
@@ -42,6 +46,10 @@ def mobileone_block(in_channels: int, out_channels: int, kernel: int = 3, *, bra
     """relu(se(several bn(conv kxk x) + bn(conv1x1 x) + bn(x))): the 1x1 branch where k > 1, bn(x) where the shape stays.
 
     Source: Vasu et al., MobileOne, arXiv 2206.04040, section 3.2.
+
+    >>> from npreparam.nn import fuse
+    >>> [type(part).__name__ for part in fuse(mobileone_block(2, 4, squeeze=True, rng=np.random.default_rng(0)))]
+    ['Conv2d', 'SqueezeExcite', 'ReLU']
     """
     own: dict[str, Any] = {"stride": stride, "groups": groups, "rng": rng, "dtype": dtype}
     parts: dict[str, Module] = {f"conv{i}": ConvBN(in_channels, out_channels, kernel, padding=_odd(kernel), **own) for i in range(branches)}
@@ -55,6 +63,10 @@ def rep_conv_alpha(in_channels: int, out_channels: int, *, rng: np.random.Genera
     """bn(conv3x3 x) + alpha*bn(conv1x1 x) with one trained number alpha: the RepVGG block of PP-YOLOE's backbone.
 
     Source: Xu et al., PP-YOLOE, arXiv 2203.16250; PaddleDetection's RepVggBlock with `alpha`.
+
+    >>> from npreparam.nn import fuse
+    >>> fuse(rep_conv_alpha(2, 4, rng=np.random.default_rng(0))).weight.shape
+    (4, 2, 3, 3)
     """
     own: dict[str, Any] = {"rng": rng, "dtype": dtype}
     return Sum(conv1=ConvBN(in_channels, out_channels, 3, padding=1, **own),
@@ -66,6 +78,10 @@ def acblock(in_channels: int, out_channels: int, kernel: int = 3, *, stride: int
     """bn(conv kxk x) + bn(conv kx1 x) + bn(conv 1xk x).
 
     Source: Ding et al., ACNet, arXiv 1908.03930, section 3.
+
+    >>> from npreparam.nn import fuse
+    >>> fuse(acblock(2, 4, rng=np.random.default_rng(0))).weight.shape
+    (4, 2, 3, 3)
     """
     own: dict[str, Any] = {"stride": stride, "groups": groups, "rng": rng, "dtype": dtype}
     p = _odd(kernel)
@@ -79,6 +95,10 @@ def diverse_branch_block(in_channels: int, out_channels: int, kernel: int = 3, *
     """bn(conv kxk) + bn(conv1x1) + bn(conv kxk(pad bn(conv1x1 + x))) + bn(average kxk(pad bn(conv1x1))), padded by what bn makes of 0.
 
     Source: Ding et al., Diverse Branch Block, arXiv 2103.13425, section 3.3.
+
+    >>> from npreparam.nn import fuse
+    >>> fuse(diverse_branch_block(2, 4, kernel=5, rng=np.random.default_rng(0))).weight.shape
+    (4, 2, 5, 5)
     """
     p, own = _odd(kernel), {"rng": rng, "dtype": dtype, "groups": groups}
     plain: dict[str, Any] = {"bias": False, **own}
@@ -99,6 +119,10 @@ def qarepvgg_block(in_channels: int, out_channels: int, *, stride: int = 1, grou
     """relu(bn(bn(conv3x3 x) + conv1x1 x + x)), the last where the shape stays.
 
     Source: Chu et al., QARepVGG, arXiv 2212.01593, section 4 (the final variant).
+
+    >>> from npreparam.nn import fuse
+    >>> fuse(qarepvgg_block(2, 2, rng=np.random.default_rng(0))).weight.shape
+    (2, 2, 3, 3)
     """
     own: dict[str, Any] = {"stride": stride, "groups": groups, "rng": rng, "dtype": dtype}
     same = {"identity": Identity()} if in_channels == out_channels and stride == 1 else {}
@@ -112,6 +136,10 @@ def linear_add_block(in_channels: int, out_channels: int, *, stride: int = 1, gr
     """relu(bn(s3*conv3x3 x + s1*conv1x1 x + s0*x)) with trained scales, as RepOptimizers search their constants; the last where the shape stays.
 
     Source: Ding et al., Re-parameterizing your optimizers rather than architectures, arXiv 2205.15242, section 3.
+
+    >>> from npreparam.nn import fuse
+    >>> fuse(linear_add_block(2, 4, stride=2, rng=np.random.default_rng(0))).weight.shape
+    (4, 2, 3, 3)
     """
     own: dict[str, Any] = {"stride": stride, "groups": groups, "bias": False, "rng": rng, "dtype": dtype}
     same = {"scale_identity": Scale(out_channels, dtype=dtype)} if in_channels == out_channels and stride == 1 else {}
@@ -125,6 +153,10 @@ def repghost_module(channels: int, *, rng: np.random.Generator, dtype: Any = np.
     """relu(bn(depthwise 3x3 x) + bn(x)): the cheap operation of a RepGhost module.
 
     Source: Chen et al., RepGhost, arXiv 2211.06088, section 3.
+
+    >>> from npreparam.nn import fuse
+    >>> fuse(repghost_module(4, rng=np.random.default_rng(0))).weight.shape
+    (4, 1, 3, 3)
     """
     return Sequential(Sum(cheap=ConvBN(channels, channels, 3, padding=1, groups=channels, rng=rng, dtype=dtype),
                           fusion=BatchNorm2d(channels, dtype=dtype)), ReLU())
@@ -134,6 +166,10 @@ def repvit_dw(channels: int, *, rng: np.random.Generator, dtype: Any = np.float3
     """bn(bn(depthwise 3x3 x) + depthwise 1x1 x + x).
 
     Source: Wang et al., RepViT, arXiv 2307.09283, section 3.
+
+    >>> from npreparam.nn import fuse
+    >>> fuse(repvit_dw(4, rng=np.random.default_rng(0))).weight.shape
+    (4, 1, 3, 3)
     """
     return Sequential(Sum(conv=ConvBN(channels, channels, 3, padding=1, groups=channels, rng=rng, dtype=dtype),
                           conv1=Conv2d(channels, channels, 1, groups=channels, rng=rng, dtype=dtype), identity=Identity()),
@@ -144,6 +180,10 @@ def rep_mixer(channels: int, kernel: int = 3, *, layer_scale: float = 1e-5, rng:
     """x + scale * (mixer(x) - bn(x)), the mixer a depthwise MobileOne block without ReLU.
 
     Source: Vasu et al., FastViT, arXiv 2303.14189, section 3.2.
+
+    >>> from npreparam.nn import fuse
+    >>> fuse(rep_mixer(4, rng=np.random.default_rng(0))).weight.shape
+    (4, 1, 3, 3)
     """
     own: dict[str, Any] = {"groups": channels, "rng": rng, "dtype": dtype}
     mixer = Sum(rbr_conv=ConvBN(channels, channels, kernel, padding=_odd(kernel), **own), rbr_scale=ConvBN(channels, channels, 1, **own),
@@ -157,6 +197,10 @@ def rep_cpe(channels: int, kernel: int = 7, *, rng: np.random.Generator, dtype: 
     """x + depthwise kxk x: FastViT's conditional positional encoding.
 
     Source: Vasu et al., FastViT, arXiv 2303.14189, section 3.3.
+
+    >>> from npreparam.nn import fuse
+    >>> fuse(rep_cpe(4, rng=np.random.default_rng(0))).weight.shape
+    (4, 1, 7, 7)
     """
     return Sum(pe=Conv2d(channels, channels, kernel, padding=_odd(kernel), groups=channels, rng=rng, dtype=dtype), identity=Identity())
 
@@ -165,6 +209,10 @@ def lcnetv2_depthwise(channels: int, kernel: int = 5, *, stride: int = 1, rng: n
     """bn(depthwise kxk x) + ... + bn(depthwise 3x3 x) + bn(depthwise 1x1 x), the last without stride only.
 
     Source: PaddleClas's PP-LCNetV2, RepDepthwiseSeparable (no paper).
+
+    >>> from npreparam.nn import fuse
+    >>> fuse(lcnetv2_depthwise(4, rng=np.random.default_rng(0))).weight.shape
+    (4, 1, 5, 5)
     """
     sizes = range(kernel, 2 if stride > 1 else 0, -2)
     return Sum(**{f"dw_conv{k}": ConvBN(channels, channels, k, stride=stride, padding=_odd(k), groups=channels, rng=rng, dtype=dtype) for k in sizes})
@@ -177,6 +225,10 @@ def fmrb(channels: int, *, rng: np.random.Generator, dtype: Any = np.float32) ->
     filters are trained, from Sobel's and Laplace's on.
 
     Source: FMRB of FRR-NET, as its code has it.
+
+    >>> from npreparam.nn import fuse
+    >>> [name for name, _ in fuse(fmrb(4, rng=np.random.default_rng(0)), partial=True).children()]
+    ['conv1', 'sobel_x', 'sobel_y', 'laplace_x', 'laplace_y']
     """
     own: dict[str, Any] = {"groups": channels, "rng": rng, "dtype": dtype}
 
@@ -197,6 +249,10 @@ def lcnet_rep_layer(in_channels: int, out_channels: int, kernel: int = 3, *, bra
     """a*(several bn(conv kxk x) + bn(conv1x1 x) + bn(x)) + c with one trained a and c.
 
     Source: PaddleOCR's PP-LCNetV3, LearnableRepLayer (no paper).
+
+    >>> from npreparam.nn import fuse
+    >>> fuse(lcnet_rep_layer(2, 4, rng=np.random.default_rng(0))).weight.shape
+    (4, 2, 3, 3)
     """
     block = mobileone_block(in_channels, out_channels, kernel, branches=branches, stride=stride, groups=groups, rng=rng, dtype=dtype)
     return Sequential(next(iter(block)), lab=ScalarAffine(out_channels, dtype=dtype))

@@ -29,6 +29,10 @@ def ecb(in_channels: int, out_channels: int, *, depth: int = 2, pointwise: bool 
     `pointwise` adds EDBB's conv1x1 x. Padding the input by 0 before a 1x1 convolution is padding its output by its bias.
 
     Source: Zhang, Zeng and Zhang, Edge-oriented convolution block, ACM Multimedia 2021, section 3; Wang, EFDN, arXiv 2204.08759.
+
+    >>> from npreparam.nn import fuse
+    >>> fuse(ecb(2, 4, rng=np.random.default_rng(0))).weight.shape
+    (4, 2, 3, 3)
     """
     own: dict[str, Any] = {"rng": rng, "dtype": dtype}
     wide = depth * out_channels
@@ -47,6 +51,10 @@ def conv3xc(in_channels: int, out_channels: int, *, gain: int = 2, stride: int =
     """conv1x1 x + conv1x1(conv3x3(conv1x1(pad x))), all with biases.
 
     Source: Wan et al., Swift parameter-free attention network, arXiv 2311.12770, section 3.
+
+    >>> from npreparam.nn import fuse
+    >>> fuse(conv3xc(2, 4, rng=np.random.default_rng(0))).weight.shape
+    (4, 2, 3, 3)
     """
     own: dict[str, Any] = {"rng": rng, "dtype": dtype}
     first, second = gain * in_channels, gain * out_channels
@@ -59,6 +67,10 @@ def rrrb(channels: int, *, ratio: int = 2, rng: np.random.Generator, dtype: Any 
     """x + reduce(conv3x3(pad expand x) + expand x), padded by the bias of the 1x1 expansion.
 
     Source: Du et al., Fast and memory-efficient network, arXiv 2204.08397, section 3.
+
+    >>> from npreparam.nn import fuse
+    >>> fuse(rrrb(2, rng=np.random.default_rng(0))).weight.shape
+    (2, 2, 3, 3)
     """
     own: dict[str, Any] = {"rng": rng, "dtype": dtype}
     wide = ratio * channels
@@ -71,6 +83,10 @@ def rvsr_block(channels: int, *, ratio: int = 2, rng: np.random.Generator, dtype
     """x + conv3x3 x + conv1x1 x + two chains reduce(conv3x3(expand x)), padded by the bias of the 1x1 expansion.
 
     Source: RepConv of RVSR (huai-chang/RVSR), as its code has it.
+
+    >>> from npreparam.nn import fuse
+    >>> fuse(rvsr_block(2, rng=np.random.default_rng(0))).weight.shape
+    (2, 2, 3, 3)
     """
     own: dict[str, Any] = {"rng": rng, "dtype": dtype}
     wide = ratio * channels
@@ -89,6 +105,10 @@ def rep_rfn(in_channels: int, out_channels: int, *, depth: int = 2, rng: np.rand
     The 1x1 convolution before the 3x3 one has no bias, so that padding between them is exact.
 
     Source: Deng et al., Reparameterized residual feature network (RepRFN), CVPR workshops 2023, section 3.
+
+    >>> from npreparam.nn import fuse
+    >>> fuse(rep_rfn(2, 4, rng=np.random.default_rng(0))).weight.shape
+    (4, 2, 3, 3)
     """
     own: dict[str, Any] = {"rng": rng, "dtype": dtype}
     kernels = [("3x3", (3, 3)), ("3x1", (3, 1)), ("1x3", (1, 3)), ("1x1", (1, 1))]
@@ -101,7 +121,12 @@ def rep_rfn(in_channels: int, out_channels: int, *, depth: int = 2, rng: np.rand
 
 
 def separable(in_channels: int, out_channels: int, *, rng: np.random.Generator, dtype: Any = np.float32) -> Sequential:
-    """A 1x3 convolution after a 3x1 convolution without bias, each padded on its own axis: exact axis by axis (TDESR)."""
+    """A 1x3 convolution after a 3x1 convolution without bias, each padded on its own axis: exact axis by axis (TDESR).
+
+    >>> from npreparam.nn import fuse
+    >>> fuse(separable(2, 4, rng=np.random.default_rng(0))).weight.shape
+    (4, 2, 3, 3)
+    """
     return Sequential(Conv2d(in_channels, out_channels, (3, 1), padding=(1, 0), bias=False, rng=rng, dtype=dtype),
                       Conv2d(out_channels, out_channels, (1, 3), padding=(0, 1), rng=rng, dtype=dtype))
 
@@ -110,6 +135,10 @@ def bsconv(in_channels: int, out_channels: int, kernel: int = 3, *, rng: np.rand
     """A depthwise convolution after a 1x1 convolution without bias. With a bias it is no convolution: `npreparam.fuse.bias_map`.
 
     Source: Haase and Amthor, Rethinking depthwise separable convolutions, arXiv 2003.13549, section 3.
+
+    >>> from npreparam.nn import fuse
+    >>> fuse(bsconv(2, 4, rng=np.random.default_rng(0))).weight.shape
+    (4, 2, 3, 3)
     """
     return Sequential(pw=Conv2d(in_channels, out_channels, 1, bias=False, rng=rng, dtype=dtype),
                       dw=Conv2d(out_channels, out_channels, kernel, padding=kernel // 2, groups=out_channels, rng=rng, dtype=dtype))
@@ -119,6 +148,10 @@ def conv_rep(in_channels: int, out_channels: int, kernel: int = 3, *, rng: np.ra
     """conv1x1 of the concatenation of 3x3, 1x1, 3x1, 1x3 convolutions, of 5x5 ones too where `kernel` is 5, each with and without batch norm.
 
     Source: Gou et al., SYENet, arXiv 2308.08137, section 3 (ConvRep3 and ConvRep5).
+
+    >>> from npreparam.nn import fuse
+    >>> fuse(conv_rep(2, 4, kernel=5, rng=np.random.default_rng(0))).weight.shape
+    (4, 2, 5, 5)
     """
     if kernel not in (3, 5):
         raise ArgumentError(f"`kernel` (={kernel}) must be 3 or 5")
@@ -136,6 +169,10 @@ def etds_layer(backbone: int, residual: int, *, rng: np.random.Generator, dtype:
     """relu of (backbone conv of x + conv of r, residual conv of r) on the concatenated streams (x, r), all 3x3.
 
     Source: Chao et al., Equivalent transformation and dual stream network, CVPR 2023, section 3.
+
+    >>> from npreparam.nn import fuse
+    >>> fuse(etds_layer(3, 1, rng=np.random.default_rng(0))).weight.shape
+    (4, 4, 3, 3)
     """
     def conv(inputs: int, outputs: int) -> Conv2d:
         return Conv2d(inputs, outputs, 3, padding=1, rng=rng, dtype=dtype)
@@ -151,13 +188,22 @@ def fsmn(channels: int, taps: int = 20, *, rng: np.random.Generator, dtype: Any 
     """x + a causal depthwise convolution of x along the height, whose last tap is the present: asymmetric padding.
 
     Source: Zhang et al., Feedforward sequential memory networks, arXiv 1512.08301, section 2.
+
+    >>> from npreparam.nn import fuse
+    >>> fuse(fsmn(4, taps=3, rng=np.random.default_rng(0))).weight.shape
+    (4, 1, 3, 1)
     """
     return Sum(identity=Identity(), memory=Conv2d(channels, channels, (taps, 1), padding=((taps - 1, 0), (0, 0)), groups=channels, bias=False,
                                                   rng=rng, dtype=dtype))
 
 
 def shuffled_residual(channels: int, groups: int = 2, *, rng: np.random.Generator, dtype: Any = np.float32) -> Sum:
-    """x + conv1x1(depthwise 3x3(shuffle(grouped conv1x1 x))), batch norm at the end."""
+    """x + conv1x1(depthwise 3x3(shuffle(grouped conv1x1 x))), batch norm at the end.
+
+    >>> from npreparam.nn import fuse
+    >>> fuse(shuffled_residual(4, rng=np.random.default_rng(0))).weight.shape
+    (4, 4, 3, 3)
+    """
     own: dict[str, Any] = {"rng": rng, "dtype": dtype, "bias": False}
     return Sum(identity=Identity(),
                body=Sequential(Conv2d(channels, channels, 1, groups=groups, **own), ChannelShuffle(channels, groups),

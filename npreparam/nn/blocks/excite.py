@@ -17,6 +17,9 @@ class SqueezeExcite(Module):
     """x * sigmoid(up(relu(down(mean of x)))), with channels // reduction numbers between.
 
     Source: Hu et al., Squeeze-and-excitation networks, arXiv 1709.01507, section 3.
+
+    >>> [(name, part.weight.shape) for name, part in SqueezeExcite(32, rng=np.random.default_rng(0)).children()]
+    [('down', (2, 32)), ('up', (32, 2))]
     """
 
     def __init__(self, channels: int, reduction: int = 16, *, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> None:

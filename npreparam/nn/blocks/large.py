@@ -21,6 +21,10 @@ def large_kernel_block(channels: int, kernel: int = 31, small: int = 5, *, rng: 
     """bn(depthwise KxK x) + bn(depthwise kxk x).
 
     Source: Ding et al., RepLKNet, arXiv 2203.06717, section 3.
+
+    >>> from npreparam.nn import fuse
+    >>> fuse(large_kernel_block(4, rng=np.random.default_rng(0))).weight.shape
+    (4, 1, 31, 31)
     """
     own: dict[str, Any] = {"groups": channels, "rng": rng, "dtype": dtype}
     if kernel % 2 == 0 or small % 2 == 0:
@@ -33,6 +37,10 @@ def dilated_reparam_block(channels: int, kernel: int = 9, *, rng: np.random.Gene
     """bn(bn(depthwise KxK x) + the sum of bn(depthwise kxk x, dilated)).
 
     Source: Ding et al., UniRepLKNet, arXiv 2311.15599, section 3.2; the branches are those of its code.
+
+    >>> from npreparam.nn import fuse
+    >>> fuse(dilated_reparam_block(4, rng=np.random.default_rng(0))).weight.shape
+    (4, 1, 9, 9)
     """
     if kernel not in DILATED:
         raise ArgumentError(f"`kernel` (={kernel}) must be one of {sorted(DILATED)}")

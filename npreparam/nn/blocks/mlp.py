@@ -19,7 +19,12 @@ from npreparam.nn.repvgg import ConvBN
 
 
 class OnGrid(Module):
-    """A module over images of the fixed size `grid`, whose elements are the channels of x: (N, C*height*width, H, W) at each place of H x W."""
+    """A module over images of the fixed size `grid`, whose elements are the channels of x: (N, C*height*width, H, W) at each place of H x W.
+
+    >>> x = np.ones((1, 8, 1, 1), np.float32)  # 2 channels of 2x2
+    >>> OnGrid(Conv2d(2, 3, 1, rng=np.random.default_rng(0)), (2, 2))(x).shape
+    (1, 12, 1, 1)
+    """
 
     def __init__(self, inner: Module, grid: Size2) -> None:
         self.inner, self.grid = inner, as_pair(grid, "grid", 1)
@@ -43,6 +48,10 @@ def repmlp(sets: int, grid: Size2, kernels: tuple[int, ...] = (1, 3), *, rng: np
     fc3 is a 1x1 convolution in `sets` groups, and after fusion it is all that is left. A kernel larger than the patch is padded as any other.
 
     Source: Ding et al., RepMLP, arXiv 2105.01883, section 3.1 (partition and local perceptron), with the layout of RepMLPNet's code.
+
+    >>> from npreparam.nn import fuse
+    >>> fuse(repmlp(2, (4, 4), rng=np.random.default_rng(0))).weight.shape
+    (32, 16, 1, 1)
     """
     grid = as_pair(grid, "grid", 1)
     wide = as_int(sets, "sets", 1) * math.prod(grid)

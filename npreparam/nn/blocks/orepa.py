@@ -115,7 +115,12 @@ def _prior(channels: int, kernel: int) -> Any:
 
 def orepa(in_channels: int, out_channels: int, kernel: int = 3, *, stride: int = 1, groups: int = 1, expand: int = 8,
           rng: np.random.Generator, dtype: Any = np.float32) -> Sequential:
-    """An `OREPAConv` and its batch norm."""
+    """An `OREPAConv` and its batch norm.
+
+    >>> from npreparam.nn import fuse
+    >>> fuse(orepa(2, 4, rng=np.random.default_rng(0))).weight.shape
+    (4, 2, 3, 3)
+    """
     return Sequential(conv=OREPAConv(in_channels, out_channels, kernel, stride=stride, groups=groups, expand=expand, rng=rng, dtype=dtype),
                       bn=BatchNorm2d(out_channels, dtype=dtype))
 
@@ -124,6 +129,10 @@ def orepa_1x1(in_channels: int, out_channels: int, *, stride: int = 1, rng: np.r
     """bn(v0*conv1x1 x + v1*conv1x1(conv1x1 x)): OREPA's 1x1 form.
 
     Source: as `OREPAConv`; OREPA_1x1 in its code.
+
+    >>> from npreparam.nn import fuse
+    >>> fuse(orepa_1x1(2, 4, rng=np.random.default_rng(0))).weight.shape
+    (4, 2, 1, 1)
     """
     own: dict[str, Any] = {"bias": False, "rng": rng, "dtype": dtype}
     return Sequential(
