@@ -12,7 +12,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-CODE = re.compile(r"(`[^`]+`)")
+CODE = re.compile(r"(`{1,2}[^`]+`{1,2})")
 
 
 def paragraphs(lines: list[str]) -> list[list[str]]:
@@ -29,7 +29,7 @@ def paragraphs(lines: list[str]) -> list[list[str]]:
 def escaped(line: str) -> str:
     """The line with every character of reStructuredText's own outside of `code` made harmless."""
     parts = CODE.split(line)
-    return "".join(f"``{part[1:-1]}``" if i % 2 else re.sub(r"([*|_\\`])", r"\\\1", part) for i, part in enumerate(parts))
+    return "".join(f"``{part.strip('`')}``" if i % 2 else re.sub(r"([*|_\\`])", r"\\\1", part) for i, part in enumerate(parts))
 
 
 def rewritten(lines: list[str]) -> list[str]:
