@@ -24,7 +24,11 @@ from npreparam.tape.tensor import Tensor, value_of
 
 
 class MeasureNoise(NamedTuple):
-    """Three independent arrays (S, *batch shape): W ~ Rayleigh(1), M ~ double-sided Maxwell, U ~ U(0, 1). M*U is standard normal."""
+    """Three independent arrays (S, *batch shape): W ~ Rayleigh(1), M ~ double-sided Maxwell, U ~ U(0, 1). M*U is standard normal.
+
+    >>> MeasureNoise(rayleigh=np.ones(2), maxwell=-np.ones(2), uniform=np.full(2, 0.5)).maxwell
+    array([-1., -1.])
+    """
 
     rayleigh: Any
     maxwell: Any
