@@ -50,29 +50,37 @@ class CostlyError(Exception):
     """Exact arithmetic would take too long."""
 
 
-class Reader:
-    """A block's expression as an affine map over a kind of scalars; `products` counts the multiplications of its compositions.
+class Budget:
+    """How many products of exact numbers and of balls are affordable; so many `parts` of a block share it."""
 
-    Exact ones and those of balls are bounded; so many `parts` of a block share what is affordable.
-    """
+    def __init__(self, rational: bool, parts: int = 1) -> None:
+        self.rational = rational
+        self.products: dict[Scalars, int] = {EXACT: (RATIONAL if rational else IRRATIONAL) // parts, BALLS: OF_BALLS // parts}
+
+    def kind(self, scalars: Scalars) -> Scalars:
+        """The kind of scalars, but fractions instead of balls where no number is irrational."""
+        return EXACT if scalars is BALLS and self.rational else scalars
+
+    def check(self, scalars: Scalars, products: int) -> None:
+        """Raises CostlyError for too many products."""
+        if products > self.products.get(scalars, products):
+            raise CostlyError
+
+
+class Reader:
+    """A block's expression as an affine map over a kind of scalars; `products` counts the multiplications of its compositions."""
 
     def __init__(self, expression: Expression, tensors: Tensors, parts: int = 1) -> None:
         self.expression, self.tensors = expression, tensors
         self.products = 0
-        self.rational = not any(isinstance(leaf, BatchNorm) for leaf in leaves(expression))
-        self.affordable: dict[Scalars, int] = {EXACT: (RATIONAL if self.rational else IRRATIONAL) // parts, BALLS: OF_BALLS // parts}
+        self.budget = Budget(not any(isinstance(leaf, BatchNorm) for leaf in leaves(expression)), parts)
 
     def __call__(self, scalars: Scalars) -> AffineConv:
-        """The whole expression."""
-        scalars = self.settled(scalars)
-        if self.products > self.affordable.get(scalars, self.products):
-            raise CostlyError
+        """The whole expression. Raises CostlyError where the reading before it has had too many products for these scalars."""
+        scalars = self.budget.kind(scalars)
+        self.budget.check(scalars, self.products)
         self.products = 0
         return self.read(self.expression, scalars, input_channels(self.expression, self.tensors))
-
-    def settled(self, scalars: Scalars) -> Scalars:
-        """The kind, but fractions instead of balls where there is no root."""
-        return EXACT if scalars is BALLS and self.rational else scalars
 
     def read(self, expression: Expression, scalars: Scalars, channels: int) -> AffineConv:
         """One node, which acts on so many channels."""

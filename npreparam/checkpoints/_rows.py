@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import reduce
@@ -9,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npreparam.checkpoints._read import Array, CostlyError, Reader, scale_of
+from npreparam.checkpoints._read import Array, Reader, scale_of
 from npreparam.checkpoints.expression import AvgPool, BatchNorm, Conv, Expression, Identity, Pad, Scale, Sequence, Shuffle, Sum
 from npreparam.fuse import AffineConv, add, identity, regroup
 from npreparam.fuse.affine import zeros
@@ -31,16 +32,15 @@ class Rows:
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
         self.found: dict[tuple[int, Scalars], Row] = {}
-        self.products = dict.fromkeys(reader.affordable, 0)
+        self.products: Counter[Scalars] = Counter()
 
     def entry(self, row: int, column: int, outputs: int) -> Callable[[Scalars], AffineConv]:
         """One of the `outputs` and one input channel of the whole map, whose borders are known to be exact; see `correctly_rounded`."""
-        return lambda scalars: _widened(self._row(row, outputs, self.reader.settled(scalars)), [column])
+        return lambda scalars: _widened(self._row(row, outputs, self.reader.budget.kind(scalars)), [column])
 
     def _row(self, row: int, outputs: int, scalars: Scalars) -> Row:
         if (row, scalars) not in self.found:
-            if self.products[scalars] > self.reader.affordable[scalars]:
-                raise CostlyError
+            self.reader.budget.check(scalars, self.products[scalars])
             self.reader.products = 0
             self.found[row, scalars] = self._before(Row(identity(1), [row], outputs, scalars), self.reader.expression)
             self.products[scalars] += self.reader.products

@@ -9,17 +9,16 @@ from typing import Any
 import numpy as np
 
 from npreparam._errors import FormatError, FusionError, ShapeError
-from npreparam.checkpoints._read import IRRATIONAL, OF_BALLS, RATIONAL, CostlyError
+from npreparam.checkpoints._read import Budget, CostlyError
 from npreparam.checkpoints.graph._convolutions import batch_norm, convolution, padding, pool
 from npreparam.checkpoints.graph._elementwise import concatenation, same, scale, split, total
 from npreparam.checkpoints.graph._layout import MOST
 from npreparam.checkpoints.graph._model import DOMAINS, Graph
 from npreparam.checkpoints.graph._node import Context, Node, Step
-from npreparam.exact.rounding import as_fractions
 from npreparam.fuse import AffineConv, add, compose, identity, select
 from npreparam.fuse.affine import apply_to, zeros
 from npreparam.fuse.algebra import same_scalars
-from npreparam.fuse.scalars import BALLS, EXACT, Magnitudes, Scalars
+from npreparam.fuse.scalars import EXACT, Magnitudes, Scalars
 
 OPERATORS: dict[str, Callable[[Node], Step]] = {
     "Conv": convolution,
@@ -73,9 +72,10 @@ class Region:
         self.rank = max(step.rank for step in steps)
         self.kernels = [step.kernel for step in steps if step.kernel]
         self.products = self.cost = 0
+        self.budget = Budget(not any(step.op == "BatchNormalization" for step in steps))
         self.sizes = Magnitudes(2.0 ** (-960 / self.factors))  # no product of them underflows
         self.read: dict[Any, AffineConv] = {}
-        self.rows: dict[int, AffineConv] = {}
+        self.rows: dict[tuple[int, Scalars], AffineConv] = {}
         self.counts: dict[str, int] = {}  # of channels of each tensor, once it has been read
 
     @property
@@ -113,13 +113,9 @@ class Region:
         return 1 + depth[self.output]
 
     def __call__(self, scalars: Scalars) -> AffineConv:
-        """The whole map; fractions instead of balls where there is no root.
-
-        Raises FusionError where it is none, CostlyError where exact arithmetic would take too long.
-        """
-        scalars = EXACT if scalars is BALLS and self._affordable() == RATIONAL else scalars
-        if (scalars is EXACT and self.cost > self._affordable()) or (scalars is BALLS and self.cost > OF_BALLS):
-            raise CostlyError
+        """The whole map. Raises FusionError where it is none, CostlyError where these scalars would take too long."""
+        scalars = self.budget.kind(scalars)
+        self.budget.check(scalars, self.cost)
         key = scalars.floor if isinstance(scalars, Magnitudes) else scalars
         if key not in self.read:
             self.read[key] = self._map(scalars)
@@ -158,9 +154,6 @@ class Region:
                 raise FusionError("whether its border is exact would take too long to tell", "keep its parts") from None
             self(self.sizes)
 
-    def _affordable(self) -> int:
-        return IRRATIONAL if any(step.op == "BatchNormalization" for step in self.steps) else RATIONAL
-
     def _check_channels(self, step: Step, maps: dict[str, AffineConv]) -> None:
         if step.rank not in (0, self.rank):
             raise FusionError(f"{self.graph.label(step.index)} is over {step.rank} axes, others over {self.rank}", "keep it as it is")
@@ -177,25 +170,28 @@ class Region:
 
     def entry(self, row: int, column: int, whole: AffineConv) -> Callable[[Scalars], AffineConv]:
         """One output and one input channel of the whole map, whose borders are known to be exact; see `correctly_rounded`."""
-        if not self.rows:
-            self.products = 0
-        if row not in self.rows:
-            if self.products > self._affordable():
-                raise CostlyError
-            self.rows[row] = self._row(row, whole)
-        found = self.rows[row]
-        return lambda scalars: replace(found, blocks=found.blocks[:, :, column:column + 1], outside=found.outside[column:column + 1])
+        def read(scalars: Scalars) -> AffineConv:
+            key = row, self.budget.kind(scalars)
+            if not self.rows:
+                self.products = 0
+            if key not in self.rows:
+                self.budget.check(key[1], self.products)
+                self.rows[key] = self._row(row, whole, key[1])
+            found = self.rows[key]
+            return replace(found, blocks=found.blocks[:, :, column:column + 1], outside=found.outside[column:column + 1])
 
-    def _row(self, row: int, whole: AffineConv) -> AffineConv:
-        """One output channel, exactly: from its end, so that all products are by a single row; `after` maps tensors to that output."""
+        return read
+
+    def _row(self, row: int, whole: AffineConv, scalars: Scalars) -> AffineConv:
+        """One output channel: from its end, so that all products are by a single row; `after` maps tensors to that output."""
         chosen, bias = select(whole.outputs, [row]), np.zeros(1, object)
-        after = {self.output: [replace(chosen, blocks=as_fractions(chosen.blocks, "blocks"), bias=bias, outside=np.zeros(chosen.inputs, object))]}
+        after = {self.output: [replace(chosen, blocks=scalars.numbers(chosen.blocks), bias=bias, outside=np.zeros(chosen.inputs, object))]}
         for step in reversed(self.steps):
             parts = [(i, add(*after[name])) for i, name in enumerate(step.outputs) if name in after]
             for i, rest in parts:
                 used = np.flatnonzero((rest.blocks != 0).any((0, 1)))
                 used = used if len(used) else np.arange(1)
-                context = Context(EXACT, tuple(self.counts[name] for name in step.inputs), self.rank, used)
+                context = Context(scalars, tuple(self.counts[name] for name in step.inputs), self.rank, used)
                 for name, second in zip(step.inputs, step.read(context)[i], strict=True):
                     kept = replace(rest, blocks=rest.blocks[:, :, used], outside=rest.outside[used]) if second.outputs == len(used) else rest
                     kept, second = same_scalars((kept.lifted(self.rank), second.lifted(self.rank)))
