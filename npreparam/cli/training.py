@@ -36,9 +36,6 @@ class Stop:
 
     asked = False
 
-    def __call__(self, *_: Any) -> None:
-        self.asked = True
-
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[Stop]:
@@ -146,7 +143,8 @@ class Training:
 
             def after_epoch(session: Session) -> None:
                 self.save(out)
-                self.say(f"epoch {session.epoch}: " + ", ".join(f"{name} {value:.4g}" for name, value in session.history[-1].items() if name != "epoch"))
+                told = (f"{name} {value:.4g}" for name, value in session.history[-1].items() if name != "epoch")
+                self.say(f"epoch {session.epoch}: {', '.join(told)}")
 
             session.run(epochs, after_step, after_epoch)
 
@@ -167,7 +165,8 @@ class Training:
         model, test, history = self.session.model, self.session.test, self.session.history
         rng = np.random.default_rng([self.session.seed, SUMMARY_SEED])
         if history:
-            write_figure(out / "loss_curves.png", self.plots.loss_curves({name: [row[name] for row in history] for name in ("train loss", "test loss")}))
+            curves = {name: [row[name] for row in history] for name in ("train loss", "test loss")}
+            write_figure(out / "loss_curves.png", self.plots.loss_curves(curves))
         write_figure(out / "reconstructions.png", self.plots.reconstructions(test[:SHOWN], model(test[:SHOWN])))
         write_figure(out / "samples.png", self.plots.images(model.sample(SAMPLES, rng), title="samples decoded from N(0, 1)"))
         write_figure(out / "traversal.png", self.plots.tiles(traversal(model, test[:1]), "each row: one latent dimension from -3 to 3"))
@@ -176,7 +175,8 @@ class Training:
         found = evaluate(model, test, rng)
         summary = {"epochs": self.session.epoch, "steps": self.session.optimizer.steps, "seed": self.session.seed,
                    "test loss per image": float(found.loss.mean()), "test KL per image": float(found.kl.sum(1).mean()),
-                   "active units": int(found.active.sum()), "latent dimensions": model.latent, "KL of each latent dimension": found.kl.mean(0).tolist()}
+                   "active units": int(found.active.sum()),
+                   "latent dimensions": model.latent, "KL of each latent dimension": found.kl.mean(0).tolist()}
         if self.options["nll"]:
             estimate = log_likelihood(model, test, rng, self.options["nll"])
             summary |= {"test NLL per image": -estimate.mean, "standard error": estimate.standard_error, "NLL samples": self.options["nll"]}
