@@ -26,7 +26,8 @@ def loaded_by(statement):
     return done.stdout.split()
 
 
-@pytest.mark.parametrize("module", ["", ".ops", ".tape", ".nn", ".fuse", ".exact", ".certified", ".certified.bounds", ".models", ".checkpoints"])
+@pytest.mark.parametrize("module", ["", ".ops", ".tape", ".nn", ".fuse", ".exact", ".certified", ".certified.bounds", ".models", ".prob",
+                                    ".checkpoints"])
 def test_importing_loads_nothing_heavy(module):
     assert loaded_by(f"import npreparam{module}") == []
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from npreparam import ops
 from npreparam.ops.continuous_bernoulli import continuous_bernoulli_cumulant, continuous_bernoulli_icdf
 from npreparam.prob._distribution import Distribution
@@ -39,12 +41,14 @@ class ContinuousBernoulli(Distribution):
         return ops.sub(ops.mul(self.location, x), continuous_bernoulli_cumulant(0, self.location))
 
     def _cdf(self, x: Any) -> Parameter:
-        """expm1(l*x)/expm1(l), taken for -|l|; x at l = 0."""
+        """expm1(l*x)/expm1(l), taken for -|l|; for |l| < 0.01 as x*e(l*x)/e(l), where e(t) = expm1(t)/t is a short series."""
         logits, value = self.location, value_of(self.location)
-        up, zero = value > 0, value == 0
-        size = ops.where(zero, 1.0, ops.abs(logits))
+        up, near = value > 0, np.abs(value) < 0.01
+        size = ops.where(near, 1.0, ops.abs(logits))
         part = ops.div(ops.expm1(ops.neg(ops.mul(size, ops.where(up, ops.sub(1.0, x), x)))), ops.expm1(ops.neg(size)))
-        return ops.where(zero, x, ops.where(up, ops.sub(1.0, part), part))
+        small = ops.where(near, logits, 0.0)
+        series = ops.mul(x, ops.div(_expm1_over(ops.mul(small, x)), _expm1_over(small)))
+        return ops.where(near, series, ops.where(up, ops.sub(1.0, part), part))
 
     def _icdf(self, u: Any) -> Parameter:
         return continuous_bernoulli_icdf(self.location, u)
@@ -62,3 +66,11 @@ class ContinuousBernoulli(Distribution):
     def entropy(self) -> Parameter:
         """A(l) - l*A'(l)."""
         return self._expand(ops.sub(continuous_bernoulli_cumulant(0, self.location), ops.mul(self.location, self.mean)))
+
+
+def _expm1_over(t: Any) -> Parameter:
+    """expm1(t)/t = 1 + t/2*(1 + t/3*(1 + ...)) for |t| < 0.01: eight terms."""
+    total: Any = 1.0
+    for k in range(8, 1, -1):
+        total = ops.add(ops.mul(ops.div(t, float(k)), total), 1.0)
+    return total

@@ -75,7 +75,7 @@ def kl_monte_carlo(p: Distribution, q: Distribution, samples: int, rng: Random) 
 
     >>> from npreparam.prob import Logistic, Normal
     >>> estimate = kl_monte_carlo(Normal(), Logistic(), 10_000, rng=0)
-    >>> bool(abs(estimate.mean - 0.3366) < 6 * estimate.standard_error)
+    >>> bool(abs(estimate.mean - 0.19318) < 6 * estimate.standard_error)
     True
     """
     draw = p.rsample if p.reparameterized else p.sample
@@ -168,23 +168,29 @@ def _von_mises(p: Any, q: Any) -> Parameter:
     return ops.add(own, ops.mul(ops.mul(q.concentration, ratio), ops.mul(turn, 2.0)))
 
 
-def _term(p: Any, q: Any) -> Parameter:
-    """p*log(p/q) - p + q = p*(exp(s) - 1 - s), s = log(q/p), never negative; q where p = 0. Over all classes, -p + q sums to 0."""
-    absent = value_of(p) == 0
+def _term(p: Any, q: Any, step: Any) -> Parameter:
+    """p*log(p/q) - p + q = p*(exp(s) - 1 - s), s = log(q/p), never negative; q where p = 0. Over all classes, -p + q sums to 0.
+
+    Where `step`, q - p, is small, s is log(1 + step/p).
+    """
+    absent, near = value_of(p) == 0, np.abs(value_of(step)) <= value_of(p) / 2
     safe = ops.where(absent, 1.0, p)
-    return ops.where(absent, q, ops.mul(safe, exp_remainder(log_ratio(ops.where(absent, 1.0, q), safe))))
+    far = log_ratio(ops.where(absent | near, 1.0, q), ops.where(near, 1.0, safe))
+    s = ops.where(near & ~absent, ops.log1p(ops.where(near, ops.div(step, safe), 0.0)), far)
+    return ops.where(absent, q, ops.mul(safe, exp_remainder(s)))
 
 
 def _bernoulli(p: Any, q: Any) -> Parameter:
     """p*log(p/q) + (1 - p)*log((1 - p)/(1 - q)), as the sum of two terms that are not negative."""
-    return ops.add(_term(p.p, q.p), _term(p.q, q.q))
+    step = ops.where(value_of(p.p) < 0.5, ops.sub(q.p, p.p), ops.sub(p.q, q.q))  # of the smaller probability, which is not rounded
+    return ops.add(_term(p.p, q.p, step), _term(p.q, q.q, ops.neg(step)))
 
 
 def _categorical(p: Any, q: Any) -> Parameter:
     """Sum of p_i*log(p_i/q_i)."""
     if p.classes != q.classes:
         raise ShapeError(f"`p` has {p.classes} classes, but must have as many as `q`, {q.classes}")
-    return ops.sum(_term(p.p, q.p), axis=-1)
+    return ops.sum(_term(p.p, q.p, ops.sub(q.p, p.p)), axis=-1)
 
 
 def _continuous_bernoulli(p: Any, q: Any) -> Parameter:

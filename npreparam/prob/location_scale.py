@@ -117,8 +117,9 @@ class Laplace(LocationScale):
         return ops.sub(ops.neg(ops.abs(y)), math.log(2))
 
     def _probability(self, y: Any) -> Parameter:
-        tail = ops.mul(ops.exp(ops.neg(ops.abs(y))), 0.5)
-        return ops.where(value_of(y) < 0, tail, ops.sub(1.0, tail))
+        low = value_of(y) < 0
+        tail = ops.mul(ops.exp(ops.where(low, y, ops.neg(y))), 0.5)
+        return ops.where(low, tail, ops.sub(1.0, tail))
 
     def _quantile(self, u: Any) -> Parameter:
         low = value_of(u) < 0.5

@@ -11,7 +11,7 @@ import numpy as np
 from npreparam import ops
 from npreparam._errors import ArgumentError
 from npreparam.prob._distribution import Array, Distribution, Shape
-from npreparam.prob._parameters import POSITIVE, REAL, Parameter, Rule, as_parameters, check_rule
+from npreparam.prob._parameters import POSITIVE, REAL, Parameter, Rule, as_parameters, as_value, check_rule
 from npreparam.tape.tensor import value_of
 
 
@@ -42,8 +42,9 @@ class Affine(Transform):
     """
 
     def __init__(self, loc: Any = 0.0, scale: Any = 1.0) -> None:
-        self.loc, self.scale = as_parameters(loc=(loc, REAL), scale=(scale, Rule("finite and not 0", lambda x: np.isfinite(x) & (x != 0)))).values()
-        self.decreasing = value_of(self.scale) < 0
+        rule = Rule("finite and not 0", lambda x: np.isfinite(x) & (x != 0))
+        self.decreasing = value_of(as_parameters(loc=(loc, REAL), scale=(scale, rule))["scale"]) < 0
+        self.loc, self.scale = loc, scale  # numbers take the dtype of what they meet
 
     def forward(self, x: Any) -> Parameter:
         """loc + scale*x."""
@@ -55,7 +56,7 @@ class Affine(Transform):
 
     def log_det(self, x: Any) -> Parameter:
         """log|scale|."""
-        return ops.add(ops.log(ops.abs(self.scale)), ops.mul(x, 0.0))
+        return ops.add(ops.log(ops.abs(as_value(self.scale, "scale", x.dtype))), ops.mul(x, 0.0))
 
 
 class Exp(Transform):
