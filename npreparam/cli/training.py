@@ -72,11 +72,11 @@ def make_model(kind: str, image: tuple[int, ...], options: dict[str, Any], rng: 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """The arrays of a checkpoint, or FormatError."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return dict(archive)
     except FileNotFoundError:
         raise FormatError(f"{path}: there is none to resume; leave out --resume") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise FormatError(f"{path}: cannot be read as a checkpoint: {error}") from None
 
 
@@ -167,8 +167,10 @@ class Training:
         if history:
             curves = {name: [row[name] for row in history] for name in ("train loss", "test loss")}
             write_figure(out / "loss_curves.png", self.plots.loss_curves(curves))
-        write_figure(out / "reconstructions.png", self.plots.reconstructions(test[:SHOWN], model(test[:SHOWN])))
-        write_figure(out / "samples.png", self.plots.images(model.sample(SAMPLES, rng), title="samples decoded from N(0, 1)"))
+        write_figure(out / "reconstructions.png",
+                     self.plots.tiles(np.stack([test[:SHOWN], model(test[:SHOWN])]), "held-out images and their reconstructions"))
+        write_figure(out / "samples.png",
+                     self.plots.tiles(model.sample(SAMPLES, rng).reshape(-1, SHOWN, *model.image), "samples decoded from N(0, 1)"))
         write_figure(out / "traversal.png", self.plots.tiles(traversal(model, test[:1]), "each row: one latent dimension from -3 to 3"))
         if model.latent == 2:
             write_figure(out / "manifold.png", self.plots.tiles(manifold(model), "the decoder over the quantiles of N(0, 1) x N(0, 1)"))

@@ -78,10 +78,10 @@ class Session:
         """Everything that the next step depends on, and the history."""
         told = {"format": FORMAT, "about": self.about, "epoch": self.epoch, "adam steps": self.optimizer.steps, "history": self.history,
                 "rng": self.rng.bit_generator.state}
-        arrays = {"told": np.array(json.dumps(told)), "order": self.order, "losses": np.array(self.losses, np.float64)}
+        arrays = {"told": np.array(json.dumps(told)), "order": self.order.copy(), "losses": np.array(self.losses, np.float64)}
         arrays |= {f"model/{name}": value for name, value in self.model.state_dict().items()}
         for name, moments in self.optimizer.moments.items():
-            arrays |= {f"adam {i}/{name}": moment for i, moment in enumerate(moments)}
+            arrays |= {f"adam {i}/{name}": moment.copy() for i, moment in enumerate(moments)}
         return arrays
 
     def restore(self, state: Mapping[str, Array]) -> None:
