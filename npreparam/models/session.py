@@ -67,7 +67,11 @@ class Session:
 
     def end_epoch(self) -> None:
         """Evaluate on the held-out images, with noise that depends on seed and epoch alone."""
-        found = evaluate(self.model, self.test, np.random.default_rng([self.seed, 2, self.epoch]))
+        with np.errstate(all="ignore"):
+            found = evaluate(self.model, self.test, np.random.default_rng([self.seed, 2, self.epoch]))
+            finite = bool(np.isfinite(found.loss).all())
+        if not finite:
+            raise ArgumentError(f"the loss of held-out images is not finite after epoch {self.epoch + 1}; a smaller `rate` may help")
         self.epoch += 1
         self.history.append({"epoch": self.epoch, "train loss": float(np.mean(self.losses)), "test loss": float(found.loss.mean()),
                              "test reconstruction": float(-found.log_likelihood.mean()), "test kl": float(found.kl.sum(1).mean()),
