@@ -36,9 +36,6 @@ class Stop:
 
     asked = False
 
-    def __call__(self, *_: Any) -> None:
-        self.asked = True
-
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[Stop]:
@@ -75,11 +72,11 @@ def make_model(kind: str, image: tuple[int, ...], options: dict[str, Any], rng: 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """The arrays of a checkpoint, or FormatError."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return dict(archive)
     except FileNotFoundError:
         raise FormatError(f"{path}: there is none to resume; leave out --resume") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise FormatError(f"{path}: cannot be read as a checkpoint: {error}") from None
 
 
@@ -146,7 +143,8 @@ class Training:
 
             def after_epoch(session: Session) -> None:
                 self.save(out)
-                self.say(f"epoch {session.epoch}: " + ", ".join(f"{name} {value:.4g}" for name, value in session.history[-1].items() if name != "epoch"))
+                told = (f"{name} {value:.4g}" for name, value in session.history[-1].items() if name != "epoch")
+                self.say(f"epoch {session.epoch}: {', '.join(told)}")
 
             session.run(epochs, after_step, after_epoch)
 
@@ -167,16 +165,20 @@ class Training:
         model, test, history = self.session.model, self.session.test, self.session.history
         rng = np.random.default_rng([self.session.seed, SUMMARY_SEED])
         if history:
-            write_figure(out / "loss_curves.png", self.plots.loss_curves({name: [row[name] for row in history] for name in ("train loss", "test loss")}))
-        write_figure(out / "reconstructions.png", self.plots.reconstructions(test[:SHOWN], model(test[:SHOWN])))
-        write_figure(out / "samples.png", self.plots.images(model.sample(SAMPLES, rng), title="samples decoded from N(0, 1)"))
+            curves = {name: [row[name] for row in history] for name in ("train loss", "test loss")}
+            write_figure(out / "loss_curves.png", self.plots.loss_curves(curves))
+        write_figure(out / "reconstructions.png",
+                     self.plots.tiles(np.stack([test[:SHOWN], model(test[:SHOWN])]), "held-out images and their reconstructions"))
+        write_figure(out / "samples.png",
+                     self.plots.tiles(model.sample(SAMPLES, rng).reshape(-1, SHOWN, *model.image), "samples decoded from N(0, 1)"))
         write_figure(out / "traversal.png", self.plots.tiles(traversal(model, test[:1]), "each row: one latent dimension from -3 to 3"))
         if model.latent == 2:
             write_figure(out / "manifold.png", self.plots.tiles(manifold(model), "the decoder over the quantiles of N(0, 1) x N(0, 1)"))
         found = evaluate(model, test, rng)
         summary = {"epochs": self.session.epoch, "steps": self.session.optimizer.steps, "seed": self.session.seed,
                    "test loss per image": float(found.loss.mean()), "test KL per image": float(found.kl.sum(1).mean()),
-                   "active units": int(found.active.sum()), "latent dimensions": model.latent, "KL of each latent dimension": found.kl.mean(0).tolist()}
+                   "active units": int(found.active.sum()),
+                   "latent dimensions": model.latent, "KL of each latent dimension": found.kl.mean(0).tolist()}
         if self.options["nll"]:
             estimate = log_likelihood(model, test, rng, self.options["nll"])
             summary |= {"test NLL per image": -estimate.mean, "standard error": estimate.standard_error, "NLL samples": self.options["nll"]}

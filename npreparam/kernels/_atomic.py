@@ -97,7 +97,7 @@ def enter(counters: Any, side: int) -> None:
 @kernel
 def await_entry(entered: Any, seen: int) -> bool:
     """Look until another kernel has begun than the first `seen`, or for a while; whether one has."""
-    for _ in range(SPINS):  # noqa: SIM110  (Numba compiles no generators)
+    for _ in range(SPINS):  # noqa: SIM110
         if read(entered, 0) != seen:
             return True
     return False

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
@@ -42,7 +42,7 @@ class ConvVAE(VAE):
 
     def _encoder(self, hidden: int, rng: np.random.Generator, dtype: DTypeLike) -> int:
         channels = (self.image[0], *self.widths)
-        blocks = [RepVGGBlock(a, b, stride=2, rng=rng, dtype=dtype) for a, b in itertools.pairwise(channels)]
+        blocks = [RepVGGBlock(a, b, stride=2, rng=rng, dtype=dtype) for a, b in pairwise(channels)]
         self.encoder = Sequential(*blocks)
         return self.widths[-1] * math.prod(self._sizes()[-1])
 
@@ -50,7 +50,7 @@ class ConvVAE(VAE):
         self.decoder = Linear(self.latent, hidden, rng=rng, dtype=dtype)
         channels, sizes = (*self.widths[::-1], self.widths[0]), self._sizes()[::-1]
         layers = []
-        for a, b, (height, width) in zip(channels, channels[1:], sizes[1:], strict=False):
+        for (a, b), (height, width) in zip(pairwise(channels), sizes[1:], strict=True):
             layers.append(ConvTranspose2d(a, b, 3, stride=2, padding=1, output_padding=(1 - height % 2, 1 - width % 2), rng=rng, dtype=dtype))
         self.upsampling = Sequential(*layers)
         return self.widths[0] * math.prod(self.image[1:])

@@ -71,8 +71,8 @@ def load_npz(path: str | Path) -> Images:
     """
     path = Path(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:  # np.load would not close a broken file itself
+            arrays = dict(archive)
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         raise FormatError(f"{path}: cannot be read as npz: {error or type(error).__name__}") from None
     if {"train", "test"} <= set(arrays):

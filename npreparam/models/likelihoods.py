@@ -11,26 +11,26 @@ from npreparam.ops.continuous_bernoulli import continuous_bernoulli_cumulant
 
 
 class Likelihood(NamedTuple):
-    """`log_prob(x, logits, logvar)` of each pixel, `mean(logits)`, and whether the decoder must give a log variance."""
+    """`loss(x, logits, logvar)`, -log p(x|z) of each pixel, `mean(logits)`, and whether the decoder must give a log variance."""
 
-    log_prob: Callable[[Any, Any, Any], Any]
+    loss: Callable[[Any, Any, Any], Any]
     mean: Callable[[Any], Any]
     needs_logvar: bool = False
 
 
 def _bernoulli(x: Any, logits: Any, logvar: Any) -> Any:
-    """x*log(p) + (1-x)*log(1-p); for grey pixels a cross-entropy whose maximum is -H(x), not 0, and no density."""
-    return ops.neg(ops.bce_with_logits(logits, x))
+    """-x*log(p) - (1-x)*log(1-p); for grey pixels a cross-entropy whose minimum is H(x), not 0, and no density."""
+    return ops.bce_with_logits(logits, x)
 
 
 def _continuous_bernoulli(x: Any, logits: Any, logvar: Any) -> Any:
-    """l*x - A(l): the density on [0, 1] that the line above lacks its normalizing constant for."""
-    return ops.sub(ops.mul(logits, x), continuous_bernoulli_cumulant(0, logits))
+    """A(l) - l*x: the same with the normalizing constant that makes it a density on [0, 1]."""
+    return ops.sub(continuous_bernoulli_cumulant(0, logits), ops.mul(logits, x))
 
 
 def _gaussian(x: Any, logits: Any, logvar: Any) -> Any:
     """Density of N(sigmoid(logits), exp(logvar)), as in Kingma and Welling, arXiv 1312.6114, appendix C.2."""
-    return ops.normal_log_prob(x, ops.sigmoid(logits), ops.exp(ops.mul(logvar, 0.5)))
+    return ops.neg(ops.normal_log_prob(x, ops.sigmoid(logits), ops.exp(ops.mul(logvar, 0.5))))
 
 
 LIKELIHOODS = {

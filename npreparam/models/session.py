@@ -74,7 +74,11 @@ class Session:
 
     def end_epoch(self) -> None:
         """Evaluate on the held-out images, with noise that depends on seed and epoch alone."""
-        found = evaluate(self.model, self.test, np.random.default_rng([self.seed, 2, self.epoch]))
+        with np.errstate(all="ignore"):
+            found = evaluate(self.model, self.test, np.random.default_rng([self.seed, 2, self.epoch]))
+            finite = bool(np.isfinite(found.loss).all())
+        if not finite:
+            raise ArgumentError(f"the loss of held-out images is not finite after epoch {self.epoch + 1}; a smaller `rate` may help")
         self.epoch += 1
         self.history.append({"epoch": self.epoch, "train loss": float(np.mean(self.losses)), "test loss": float(found.loss.mean()),
                              "test reconstruction": float(-found.log_likelihood.mean()), "test kl": float(found.kl.sum(1).mean()),
@@ -85,10 +89,10 @@ class Session:
         """Everything that the next step depends on, and the history."""
         told = {"format": FORMAT, "about": self.about, "epoch": self.epoch, "adam steps": self.optimizer.steps, "history": self.history,
                 "rng": self.rng.bit_generator.state}
-        arrays = {"told": np.array(json.dumps(told)), "order": self.order, "losses": np.array(self.losses, np.float64)}
+        arrays = {"told": np.array(json.dumps(told)), "order": self.order.copy(), "losses": np.array(self.losses, np.float64)}
         arrays |= {f"model/{name}": value for name, value in self.model.state_dict().items()}
         for name, moments in self.optimizer.moments.items():
-            arrays |= {f"adam {i}/{name}": moment for i, moment in enumerate(moments)}
+            arrays |= {f"adam {i}/{name}": moment.copy() for i, moment in enumerate(moments)}
         return arrays
 
     def restore(self, state: Mapping[str, Array]) -> None:

@@ -104,7 +104,7 @@ class VAE(Module):
         h = self.decoded(z, training)
         logvar = None if self.to_pixel_logvar is None else self.to_pixel_logvar(h, training)
         x = x.reshape(len(x), self.pixels)
-        return ops.sum(likelihood_of(self.likelihood).log_prob(x, self.to_logits(h, training), logvar), axis=1)
+        return ops.neg(ops.sum(likelihood_of(self.likelihood).loss(x, self.to_logits(h, training), logvar), axis=1))
 
     def terms(self, x: Array, eps: Array, training: bool = False, kl: str = "analytic") -> tuple[Any, Any]:
         """log p(x|z) of each image, (N,), and KL(q(z|x) || N(0, 1)) of each image and latent dimension, (N, latent), in nats.

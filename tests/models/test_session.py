@@ -1,0 +1,93 @@
+"""Sessions: stopped after any step and restored, the run is the same bit for bit; states of other runs are refused and change nothing."""
+
+import numpy as np
+import pytest
+
+from npreparam import ArgumentError, StateError
+from npreparam.models import IWAE, VAE, ConvVAE, Session
+from tests.tolerances import assert_same_bits
+
+EPOCHS = 3
+
+
+def images(seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.random((20, 1, 4, 4)).astype(np.float32), rng.random((7, 1, 4, 4)).astype(np.float32)
+
+
+def session(kind=VAE, seed=5, data=0, rate=1e-2, **about):
+    rng = np.random.default_rng(seed)
+    model = ConvVAE((1, 4, 4), 2, (3,), rng=rng) if kind is ConvVAE else kind((1, 4, 4), 8, 2, rng=rng)
+    return Session(model, *images(data), rate=rate, batch=6, seed=seed, about={"model": kind.__name__, **about})
+
+
+def run(s, steps=None):
+    s.run(EPOCHS, lambda s: steps is None or s.optimizer.steps < steps, lambda s: None)
+    return s
+
+
+def assert_same_state(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        assert_same_bits(a[name], b[name])
+
+
+@pytest.mark.parametrize("kind", [VAE, IWAE, ConvVAE])
+def test_resumed_runs_have_the_same_bits(kind):
+    whole = run(session(kind)).state()
+    for steps in range(10):
+        first = session(kind)
+        if steps:
+            run(first, steps)
+        second = session(kind)
+        second.restore(first.state())
+        assert_same_state(second.state(), first.state())
+        assert_same_state(run(second).state(), whole)
+
+
+def test_a_state_does_not_change_when_its_run_goes_on():
+    s = run(session(), 2)
+    state = s.state()
+    kept = {name: value.copy() for name, value in state.items()}
+    run(s)
+    assert_same_state(state, kept)
+
+
+def test_an_unrestored_run_differs():
+    """Planted: the generator left as it was."""
+    first = run(session(), 2)
+    second = session()
+    before = second.rng.bit_generator.state
+    second.restore(first.state())
+    second.rng.bit_generator.state = before
+    assert run(second).history != run(session()).history
+
+
+@pytest.mark.parametrize(("other", "message"), [
+    ({"kind": IWAE}, "model is 'IWAE' there and 'VAE' here"), ({"seed": 6}, "seed is 6 there and 5 here"), ({"rate": 1e-3}, "rate is 0.001 there"),
+    ({"data": 1}, "images is '20x1x4x4 "), ({"latent": 3}, "latent is 3 there and None here"),
+])
+def test_a_state_of_another_run_is_refused_and_nothing_changes(other, message):
+    theirs, mine = run(session(**other), 2).state(), run(session(), 1)
+    before = mine.state()
+    with pytest.raises(StateError, match=message):
+        mine.restore(theirs)
+    assert_same_state(mine.state(), before)
+
+
+@pytest.mark.parametrize("state", [{}, {"told": np.array("{}")}, {"told": np.array("nonsense")}, {"told": np.array('{"format": "other"}')}])
+def test_what_is_no_state_is_refused(state):
+    with pytest.raises(StateError, match="it holds no training run"):
+        session().restore(state)
+
+
+def test_a_batch_beyond_the_images_is_refused():
+    with pytest.raises(ArgumentError, match=r"`batch` \(=21\) must not be larger than the number of images \(=20\)"):
+        Session(VAE((1, 4, 4), 8, 2, rng=np.random.default_rng(0)), *images(), rate=0.1, batch=21, seed=0, about={})
+
+
+def test_a_loss_that_is_not_finite_stops_the_run():
+    s = session()
+    s.model.update({"to_logits.bias": np.full(16, np.nan, np.float32)})
+    with pytest.raises(ArgumentError, match="the loss is nan in epoch 1, step 1"):
+        run(s)
