@@ -64,13 +64,18 @@ def test_what_cannot_run_has_status_2_and_one_line(arguments):
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_run_leaves_a_report_that_can_be_resumed(sent, target, tmp_path):
     path, options = tmp_path / "report.json", ("--ops", "conv2d,tanh", "--seed", "3")
-    command = [sys.executable, "-c", "import npreparam.cli.judge as j; j.SAVE_SECONDS = 0; from npreparam.cli import main; main()", "judge",
-               str(target), "--budget", "10m", "--json", str(path), *options]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
-    while not path.exists() and process.poll() is None:
-        time.sleep(0.1)
-    process.send_signal(sent)
-    assert process.wait(60) == (2 if sent == signal.SIGINT else -signal.SIGKILL)
+    program = ("import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job in the background inherits that it is ignored
+               "import npreparam.cli.judge as j; j.SAVE_SECONDS = 0; from npreparam.cli import main; main()")
+    command = [sys.executable, "-c", program, "judge", str(target), "--budget", "10m", "--json", str(path), *options]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ) as process:
+        while not path.exists() and process.poll() is None:
+            time.sleep(0.1)
+        process.send_signal(sent)
+        try:
+            status = process.wait(60)
+        finally:
+            process.kill()
+    assert status == (2 if sent == signal.SIGINT else -signal.SIGKILL)
     partial = json.loads(path.read_text())
     assert not partial["complete"]
     assert partial["verdicts"]

@@ -24,10 +24,10 @@ def _relu(first: int, last: int, x: Any, y: Any) -> None:
 
 @loop
 def _gate(first: int, last: int, g: Any, x: Any, y: Any) -> None:
-    zero = x.dtype.type(0)
+    zero, one = x.dtype.type(0), x.dtype.type(1)
     for i in range(uintp(first), uintp(last)):
-        other = zero if x[i] <= zero else x[i]
-        y[i] = g[i] if x[i] > zero else other
+        below = zero if x[i] <= zero else x[i]
+        y[i] = g[i] * (one if x[i] > zero else below)  # a product, so that an infinite cotangent is not masked
 
 
 def relu(x: Array) -> Array:
@@ -38,7 +38,7 @@ def relu(x: Array) -> Array:
 
 
 def gate(g: Array, x: Array) -> Array:
-    """g where x > 0, 0 where x <= 0, NaN where x is NaN."""
+    """g times 1 where x > 0, 0 where x <= 0, NaN where x is NaN."""
     y = np.empty_like(x)
     _threads.run(_gate, x.size, g.reshape(-1), x.reshape(-1), y.reshape(-1), small=x.size < SMALL)
     return y

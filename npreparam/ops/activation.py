@@ -38,7 +38,7 @@ def relu(x: Array) -> Array:
 
 @primitive
 def gate(g: Array, x: Array) -> Array:
-    """g where x > 0, 0 where x <= 0, NaN where x is NaN: the cotangent of `relu`.
+    """g times 1 where x > 0, 0 where x <= 0, NaN where x is NaN: the cotangent of `relu`.
 
     >>> gate(np.array([5.0, 5.0, 5.0]), np.array([-1.0, 0.0, 2.0]))
     array([0., 0., 5.])

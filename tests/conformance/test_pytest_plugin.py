@@ -1,5 +1,6 @@
 """The pytest plugin in a pytest of its own, and the assertion for people's own suites."""
 
+import re
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -35,7 +36,7 @@ def test_a_right_target_passes(tmp_path):
     (tmp_path / "mine.py").write_text(GOOD)
     status, text = run_pytest(tmp_path, "--pyargs", "npreparam.conformance.tests", "--target", "mine.py")
     assert status == 0, text
-    assert "8 passed" in text
+    assert re.search(r"^[1-9]\d* passed", text, re.MULTILINE), text
 
 
 def test_a_wrong_target_fails_and_the_worst_element_is_told(tmp_path):
