@@ -62,10 +62,14 @@ class Reader:
     def __call__(self, scalars: Scalars) -> AffineConv:
         """The whole expression; fractions instead of balls where there is no root."""
         scalars = EXACT if scalars is BALLS and self.rational else scalars
-        if (scalars is EXACT and self.products > self.affordable) or (scalars is BALLS and self.products > OF_BALLS):
-            raise CostlyError
+        self.check_cost(scalars)
         self.products = 0
         return self.read(self.expression, scalars, input_channels(self.expression, self.tensors))
+
+    def check_cost(self, scalars: Scalars) -> None:
+        """CostlyError where so many products of exact numbers or balls take too long."""
+        if (scalars is EXACT and self.products > self.affordable) or (scalars is BALLS and self.products > OF_BALLS):
+            raise CostlyError
 
     def read(self, expression: Expression, scalars: Scalars, channels: int) -> AffineConv:
         """One node, which acts on so many channels."""

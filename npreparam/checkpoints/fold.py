@@ -18,7 +18,7 @@ from npreparam.checkpoints._rows import Rows
 from npreparam.checkpoints.expression import Conv, Expression, leaves, tensor_names
 from npreparam.fuse import AffineConv, to_conv_transpose2d
 from npreparam.fuse.rounded import STORED, Entry, Read, correctly_rounded
-from npreparam.fuse.scalars import FLOAT64
+from npreparam.fuse.scalars import FLOAT64, Scalars
 
 EXACTLY, ONCE = "correctly rounded", "float64, then rounded once"
 PART = 2**17  # numbers that are fused at a time
@@ -57,11 +57,10 @@ def fold(block: Block, tensors: Tensors, dtype: DTypeLike | None = None) -> Fold
 
 def _folded(expression: Expression, tensors: Tensors, dtype: np.dtype[Any]) -> Folded:
     """Part by part, so that little memory beyond the result is used, and most of that lies in the cache."""
-    whole, factors, ways = Reader(expression, tensors), sum(1 for _ in leaves(expression)) + 1, set()
-    single = Rows(whole)
+    entries, factors, ways = Entries(expression, tensors), sum(1 for _ in leaves(expression)) + 1, set()
     weight, bias = np.empty(0, dtype), np.empty(0, dtype)
     for rows, columns, reader in parts_of(expression, tensors):
-        conv, way = read_rounded(reader, _entry(single, rows, columns, output_channels(expression, tensors)), dtype, factors)
+        conv, way = read_rounded(reader, entries.of(rows, columns), dtype, factors)
         kernel, shift = stored(kernel_of(conv)[0], conv.bias, dtype)
         if rows is None:
             return Folded(kernel, shift, way)
@@ -73,10 +72,36 @@ def _folded(expression: Expression, tensors: Tensors, dtype: np.dtype[Any]) -> F
     return Folded(weight, bias, ONCE if ONCE in ways else EXACTLY)
 
 
-def _entry(single: Rows, rows: range | None, columns: range | None, outputs: int) -> Entry:
-    """One output and one input of a part, as the part numbers them."""
-    first_row, first_column = rows.start if rows else 0, columns.start if columns else 0
-    return lambda row, column, part: single.entry(first_row + row, first_column + column, outputs if rows else part.outputs)
+class Entries:
+    """Single outputs and inputs of an expression, to decide a few numbers: where there are roots, of the parameters behind both, in balls.
+
+    Without roots, whole rows of fractions are read at once, with integers over a common denominator.
+    """
+
+    def __init__(self, expression: Expression, tensors: Tensors) -> None:
+        self.whole = Reader(expression, tensors)
+        self.rows = Rows(self.whole) if self.whole.rational or not can_restrict(expression) else None
+
+    def of(self, rows: range | None, columns: range | None) -> Entry:
+        """Those of a part, as the part numbers them."""
+        first_row, first_column = rows.start if rows else 0, columns.start if columns else 0
+
+        def entry(row: int, column: int, part: AffineConv) -> Read:
+            row, column = first_row + row, first_column + column
+            if self.rows:
+                return self.rows.entry(row, column, part.outputs if rows is None else output_channels(self.whole.expression, self.whole.tensors))
+            return self._read(restricted(self.whole, range(row, row + 1), range(column, column + 1)))
+        return entry
+
+    def _read(self, part: Reader) -> Read:
+        """The part's numbers, at the whole's expense."""
+        def read(scalars: Scalars) -> AffineConv:
+            part.products = 0
+            self.whole.check_cost(scalars)
+            conv = part.read(part.expression, scalars, input_channels(part.expression, part.tensors))
+            self.whole.products += part.products
+            return conv
+        return read
 
 
 def parts_of(expression: Expression, tensors: Tensors) -> Iterator[tuple[range | None, range | None, Reader]]:
@@ -94,8 +119,14 @@ def parts_of(expression: Expression, tensors: Tensors) -> Iterator[tuple[range |
         columns = range(group * inputs // groups, stop * inputs // groups) if groups > 1 else None
         for start in range(group * size, stop * size, many if together == 1 else stop * size):
             rows = range(start, min(start + many, stop * size) if together == 1 else stop * size)
-            restriction = Restriction({name: tensors[name] for name in tensor_names(expression)})
-            yield rows, columns, Reader(restriction.of(expression, rows, columns, inputs), restriction.tensors)
+            yield rows, columns, restricted(Reader(expression, tensors), rows, columns)
+
+
+def restricted(whole: Reader, rows: range, columns: range | None) -> Reader:
+    """A reader of some outputs, where no inputs but some are other than 0."""
+    restriction = Restriction({name: whole.tensors[name] for name in tensor_names(whole.expression)})
+    expression = restriction.of(whole.expression, rows, columns, input_channels(whole.expression, whole.tensors))
+    return Reader(expression, restriction.tensors)
 
 
 def read_rounded(read: Read, entry: Entry, dtype: np.dtype[Any], factors: int) -> tuple[AffineConv, str]:

@@ -8,8 +8,8 @@ import pytest
 from npreparam.checkpoints import _read, recognise
 from npreparam.checkpoints import expression as e
 from npreparam.checkpoints._read import Reader, input_channels
-from npreparam.checkpoints._restrict import Restriction, can_restrict, common_groups, output_channels
-from npreparam.checkpoints.fold import fold, parts_of
+from npreparam.checkpoints._restrict import can_restrict, common_groups, output_channels
+from npreparam.checkpoints.fold import fold, parts_of, restricted
 from npreparam.fuse import regroup, rounded
 from npreparam.fuse.scalars import EXACT, FLOAT64
 from tests.checkpoints.states import STATES, state
@@ -48,8 +48,7 @@ def expressions():
 
 
 def part_of(expression, tensors, rows, columns):
-    restriction = Restriction(tensors)
-    return Reader(restriction.of(expression, rows, columns, input_channels(expression, tensors)), restriction.tensors)(EXACT)
+    return restricted(Reader(expression, tensors), rows, columns)(EXACT)
 
 
 def check_part(part, whole, rows, columns):
