@@ -8,7 +8,7 @@ from npreparam._errors import FusionError
 from npreparam.checkpoints._dtypes import Array
 from npreparam.checkpoints.graph._node import Context, Node, Step
 from npreparam.fuse import AffineConv, identity, linear, pointwise, select
-from npreparam.fuse.scalars import UNROUNDED
+from npreparam.fuse.scalars import EXACT, UNROUNDED
 
 
 def per_channel(value: Array, channels: int, rank: int) -> Array:
@@ -54,9 +54,11 @@ def scale(node: Node) -> Step:
 
     def read(context: Context) -> list[list[AffineConv]]:
         numbers = per_channel(value, context.channels[0], context.rank)
-        exact = context.scalars in UNROUNDED
-        factor = context.scalars.numbers(1 / numbers if divided and not exact else numbers)
-        return [[pointwise(1 / factor if divided and exact else factor, roundings=int(divided))]]
+        if divided and context.scalars in UNROUNDED:
+            factor = 1 / EXACT.numbers(numbers)
+        else:
+            factor = context.scalars.numbers(1 / numbers if divided else numbers)
+        return [[pointwise(factor, roundings=int(divided))]]
 
     return Step(node.index, node.op, node.data, tuple(node.proto.output), read, lambda x: [x / value if divided else x * value],
                 numbers=value.size)
