@@ -20,10 +20,11 @@ import numpy as np
 
 from npreparam import ops
 from npreparam.checkpoints._evaluate import evaluate, flat
-from npreparam.checkpoints._read import Array, Reader, Tensors, input_channels
+from npreparam.checkpoints._read import Array, Tensors, input_channels
 from npreparam.checkpoints._recognise import Block
+from npreparam.checkpoints._restrict import common_groups, output_channels
 from npreparam.checkpoints.expression import AvgPool, Conv, Expression, leaves
-from npreparam.checkpoints.fold import kernel_of
+from npreparam.checkpoints.fold import kernel_of, parts_of
 from npreparam.fuse import AffineConv
 from npreparam.fuse.rounded import UNIT
 from npreparam.fuse.scalars import FLOAT64, Magnitudes
@@ -61,14 +62,21 @@ def certify(block: Block, tensors: Tensors, weight: Array, bias: Array, largest:
     """
     if inputs is not None:
         largest = float(np.abs(inputs).max())
-    reader = Reader(block.expression, tensors)
-    conv, sizes = reader(FLOAT64), reader(Magnitudes(2.0 ** (-960 / (1 + sum(1 for _ in leaves(block.expression))))))
-    (kernel, geometry), (size, _) = kernel_of(conv), kernel_of(sizes)
-    if weight.shape != kernel.shape or bias.shape != conv.bias.shape:
-        return mis_shaped(weight, bias, largest)
-    x = random_input(weight.shape[2:], input_channels(block.expression, tensors), largest, seed) if inputs is None else inputs.astype(np.float64)
-    measured = _measure(block.expression, tensors, (weight, bias), geometry, x) if conv.rank <= 2 else None
-    return judged((conv, sizes), (weight, kernel, size), bias, largest, measured, sum(_roundings(leaf, tensors) for leaf in leaves(block.expression)))
+    expression, roundings = block.expression, sum(_roundings(leaf, tensors) for leaf in leaves(block.expression))
+    floor, outputs, found = 2.0 ** (-960 / (1 + sum(1 for _ in leaves(expression)))), output_channels(expression, tensors), []
+    for rows, _, reader in parts_of(expression, tensors):
+        conv, sizes = reader(FLOAT64), reader(Magnitudes(floor))
+        (kernel, geometry), (size, _) = kernel_of(conv), kernel_of(sizes)
+        if (weight.shape, bias.shape) != ((kernel.shape, conv.bias.shape) if rows is None else ((outputs, *kernel.shape[1:]), (outputs,))):
+            return mis_shaped(weight, bias, largest)
+        own = slice(None) if rows is None else slice(rows.start, rows.stop)
+        found.append(judged((conv, sizes), (weight[own], kernel, size), bias[own], largest, None, roundings))
+    if rows is not None:
+        geometry["groups"] = common_groups(expression)
+    x = random_input(weight.shape[2:], input_channels(expression, tensors), largest, seed) if inputs is None else inputs.astype(np.float64)
+    measured = _measure(expression, tensors, (weight, bias), geometry, x) if conv.rank <= 2 else None
+    bound, evaluation = (max(getattr(part, name) for part in found) for name in ("bound", "evaluation"))
+    return Certificate(bound, measured, evaluation, sum(part.wrong for part in found), largest)
 
 
 def mis_shaped(weight: Array, bias: Array, largest: float) -> Certificate:

@@ -5,10 +5,11 @@ from importlib import import_module
 import numpy as np
 import pytest
 
-from npreparam.checkpoints import _read, recognise
+from npreparam.checkpoints import _read, certify, recognise
 from npreparam.checkpoints import expression as e
 from npreparam.checkpoints._read import Reader, input_channels
 from npreparam.checkpoints._restrict import can_restrict, common_groups, output_channels
+from npreparam.checkpoints.certificate import MARGIN
 from npreparam.checkpoints.fold import fold, parts_of, restricted
 from npreparam.fuse import regroup, rounded
 from npreparam.fuse.scalars import EXACT, FLOAT64
@@ -85,12 +86,21 @@ def test_in_parts_and_at_once(family, dtype, monkeypatch):
     if block.refusal:
         pytest.skip("refused")
     at_once = fold(block, tensors, dtype)
+    certificate = certify(block, tensors, at_once.weight, at_once.bias)
+    assert certificate.held
     monkeypatch.setattr(folding, "PART", 15)
     in_parts = fold(block, tensors, dtype)
     assert (len(list(parts_of(block.expression, tensors))) > 1) == can_restrict(block.expression)
     assert (at_once.rounding, in_parts.rounding) == ("correctly rounded",) * 2
     assert_same_bits(at_once.weight, in_parts.weight)
     assert_same_bits(at_once.bias, in_parts.bias)
+    of_parts = certify(block, tensors, in_parts.weight, in_parts.bias)
+    assert of_parts.held
+    assert of_parts.measured == certificate.measured
+    assert max(of_parts.bound / certificate.bound, certificate.bound / of_parts.bound) <= MARGIN  # products may be added in another order
+    in_parts.weight[-1] += in_parts.weight.dtype.type(2)
+    assert certify(block, tensors, in_parts.weight, in_parts.bias).wrong == in_parts.weight[-1].size
+    assert certify(block, tensors, in_parts.weight[1:], in_parts.bias[1:]).bound == np.inf
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4])
