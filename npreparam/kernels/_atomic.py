@@ -72,13 +72,14 @@ CLOSED = 2**40  # more than any stage has chunks
 DRAWN, DONE, SIDES = 0, 1, 2  # the counters of a stage; one more for each side
 COUNTERS = 4
 ENTERED = np.zeros(1, np.int64)  # how often any thread began a kernel: what helpers that are kept awake look at
+ADDRESS = ENTERED.ctypes.data
 SPINS = 300_000  # looks at it before a helper goes to sleep, some tenths of a millisecond
 
 
 def new_counters(stages: int) -> np.ndarray[Any, np.dtype[np.int64]]:
     """For each stage: chunks drawn, chunks done, and chunks drawn from either side; at last, where ENTERED is."""
     counters = np.zeros(COUNTERS * stages + 1, np.int64)
-    counters[-1] = ENTERED.ctypes.data
+    counters[-1] = ADDRESS
     return counters
 
 

@@ -32,15 +32,14 @@ def scratch(dtype: np.dtype[Any], **lengths: int) -> Iterator[list[NDArray[Any]]
     still be writing into it, it is not lent again.
     """
     lent = {role: _take(role, length * dtype.itemsize) for role, length in lengths.items()}
-    yield [_aligned(memory, length, dtype) for memory, length in zip(lent.values(), lengths.values(), strict=True)]
+    yield [memory[: length * dtype.itemsize].view(dtype) for memory, length in zip(lent.values(), lengths.values(), strict=True)]
     _buffers.kept.update((role, memory) for role, memory in lent.items() if memory.size <= KEPT_BYTES)
 
 
 def _take(role: str, wanted: int) -> NDArray[np.uint8]:
+    """Bytes that begin at a multiple of ALIGNMENT."""
     memory = _buffers.kept.pop(role, None)
-    return np.empty(wanted + ALIGNMENT, np.uint8) if memory is None or memory.size < wanted + ALIGNMENT else memory
-
-
-def _aligned(memory: NDArray[np.uint8], length: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    first = -memory.__array_interface__["data"][0] % ALIGNMENT
-    return memory[first : first + length * dtype.itemsize].view(dtype)
+    if memory is None or memory.size < wanted:
+        memory = np.empty(wanted + ALIGNMENT, np.uint8)
+        memory = memory[-memory.ctypes.data % ALIGNMENT :][:wanted]
+    return memory

@@ -92,7 +92,8 @@ class Adam:
             kind = p.dtype.type
             rates = (self.betas[0], 1 - self.betas[0], self.betas[1], 1 - self.betas[1], self.rate / first, second**-0.5, self.eps)
             kernels.optim.adam(p, np.require(g, requirements="CA"), m, v, kernels.optim.Rates(*map(kind, rates)))
-        self.module.update(new)
+        if new:
+            self.module.update(new)
 
 
 def _pairs(module: Module, gradients: Mapping[str, Array]) -> Iterator[tuple[str, Array, Array]]:

@@ -83,14 +83,13 @@ def logsumexp(x: Array, axis: int = -1) -> Array:
     return np.where(np.isfinite(top), top + np.log1p(others.sum(axis=along, keepdims=True)), top).squeeze(along)
 
 
-def _logsumexp_vjp(g: Array, x: Array, y: Array, axis: int) -> Array:
-    """g*exp(x - y) along the axis."""
+def _logsumexp_vjp(g: Array, x: Array, axis: int) -> Array:
+    """g*softmax(x); exp(x - y) would lose the digits that x and y share."""
     (along,) = axes_of(axis, len(x.shape))
-    shape = tuple(1 if i == along else n for i, n in enumerate(x.shape))
-    return mul(reshape(g, shape), exp(sub(x, reshape(y, shape))))
+    return mul(reshape(g, tuple(1 if i == along else n for i, n in enumerate(x.shape))), softmax(x, axis))
 
 
-gradient(logsumexp, "x", lambda g, y, a: _logsumexp_vjp(g, a.x, y, a.axis))
+gradient(logsumexp, "x", lambda g, y, a: _logsumexp_vjp(g, a.x, a.axis))
 
 
 @primitive

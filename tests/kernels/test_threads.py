@@ -1,5 +1,6 @@
 """The thread pool and its working memory: an error anywhere reaches the caller, nobody hangs, nothing is lent twice."""
 
+import queue
 import subprocess
 import sys
 import threading
@@ -10,7 +11,7 @@ import pytest
 
 from npreparam import ArgumentError, Window, ops
 from npreparam.kernels import _correlate, _plan, _threads
-from npreparam.kernels._atomic import await_stage, close, draw, finish, new_counters
+from npreparam.kernels._atomic import await_stage, close, draw, enter, finish, new_counters, wait_awake
 from npreparam.kernels._memory import strided
 from npreparam.kernels._scratch import KEPT_BYTES, scratch
 
@@ -147,3 +148,32 @@ def test_a_change_of_any_file_of_the_storey_discards_cached_kernels(tmp_path):
     with (tmp_path / "npreparam" / "_shapes.py").open("a") as shapes:
         shapes.write("# a change\n")
     assert [hits(), hits()] == [0, 1]
+
+
+def test_helpers_kept_awake_take_part_and_sleep_afterwards():
+    """Results do not depend on it; a helper that finds nothing soon goes to sleep, and is woken again."""
+    x, w = np.ones((2, 64, 40, 40), np.float32), np.ones((64, 64, 1, 1), np.float32)
+    with _threads.awake(), _threads.awake():
+        for pause in (0, 0, 0.05, 0):
+            time.sleep(pause)
+            assert (ops.conv2d(x, w) == 64).all()
+            assert (ops.matmul(np.ones((200, 300)), np.ones((300, 100))) == 300).all()
+    assert _threads._pool.awake == 0
+    assert (ops.conv2d(x, w) == 64).all()
+
+
+def test_an_error_within_awake_ends_it():
+    with pytest.raises(KeyboardInterrupt), _threads.awake():
+        raise KeyboardInterrupt
+    assert _threads._pool.awake == 0
+
+
+def test_waiting_awake_returns_a_job_or_gives_up():
+    jobs = queue.SimpleQueue()
+    assert wait_awake(jobs) is None
+    jobs.put("job")
+    assert wait_awake(jobs) == "job"
+    timer = threading.Timer(0, lambda: [jobs.put("late"), enter(new_counters(1), 0)])
+    timer.start()
+    assert wait_awake(jobs) in ("late", None)
+    timer.join()

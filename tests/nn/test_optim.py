@@ -204,3 +204,24 @@ def test_bad_arguments(row):
         do(module)
     for name, value in module.state_dict().items():
         assert_same_bits(value, before[name])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_adam_moves_its_own_arrays_alone(dtype):
+    """Not the one that a user put into the module, nor a state dict; and an array that is replaced is moved from where it is."""
+    module = layer(dtype)
+    mine = np.ones((2, 3), dtype)
+    module.update({"weight": mine})
+    optimizer, g = Adam(module, 0.5), {"weight": np.ones((2, 3), dtype)}
+    optimizer.step(g)
+    state = module.state_dict()["weight"]
+    kept = state.copy()
+    optimizer.step(g)
+    assert (mine == 1).all()
+    assert_same_bits(state, kept)
+    other = np.full((2, 3), 8, dtype)
+    module.update({"weight": other})
+    optimizer.step(g)
+    assert (other == 8).all()
+    assert (module.weight.value < 8).all()
+    assert (module.weight.value > 7).all()

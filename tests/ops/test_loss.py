@@ -178,3 +178,25 @@ def test_pytorch_agrees(dtype):
         z.backward(torch.tensor(g))
         assert_within(y.value, z.detach().numpy(), bound)
         assert_within(grad(y, a, g), b.grad.numpy(), bound)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_logsumexp_is_true_to_a_few_ulps(dtype):
+    x = LOGITS.astype(dtype)
+    with mpmath.workdps(50):
+        exact = np.array([mpmath.log(mpmath.fsum(mpmath.exp(mpmath.mpf(float(a))) for a in row)) for row in x], object)
+    assert_ulps(ops.logsumexp(x), exact, 6)
+    assert_same_bits(ops.logsumexp(x.T, axis=0), ops.logsumexp(x))
+
+
+def test_logsumexp_of_infinities_and_of_nothing():
+    x = np.array([[-np.inf, -np.inf], [np.inf, 0.0], [-np.inf, 3.0], [np.nan, 1.0]])
+    assert_same_bits(ops.logsumexp(x), np.array([-np.inf, np.inf, 3.0, np.nan]))
+    assert ops.logsumexp(np.zeros((2, 0))).tolist() == [-np.inf, -np.inf]
+    with pytest.raises(ArgumentError, match="`axis`"):
+        ops.logsumexp(x, axis=2)
+
+
+def test_logsumexp_slope_is_the_softmax():
+    x = Tensor(LOGITS, "x")
+    assert_within(grad(ops.sum(ops.logsumexp(x)), x), ops.softmax(LOGITS), function_bound(8 + ulps_of(LOGITS), 1.0, np.float64))
