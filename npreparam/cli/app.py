@@ -47,7 +47,10 @@ def tour(
     vae_epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of the VAE.", show_default="40; 1 for MNIST")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,
 ) -> None:
-    """Train a RepVGG classifier and a VAE on handwritten digits, fuse, verify, and write a report with pictures."""
+    """Train a RepVGG classifier and a VAE on handwritten digits, fuse, verify, and write a report with pictures.
+
+    Example: npreparam tour --out lesson --seed 1
+    """
     console = Console()
     try:
         run = Tour(load(mnist), seed, epochs, vae_epochs, console)
@@ -77,6 +80,8 @@ def fuse(
 
     From an ONNX graph to another every linear region is fused, whatever its block is called.
 
+    Example: npreparam fuse model.pth deploy.safetensors --eps 1e-5 --html certificate.html
+
     A block is fused only if one convolution has no more weights than its parts have together; else its convolutions stay, with the batch norms
     behind them folded, unless --largest is given.
 
@@ -104,7 +109,10 @@ def verify(
     reports: Reports,
     force: Annotated[bool, typer.Option("--force", help="Accept blocks that cannot be fused, if their tensors are as they were.")] = False,
 ) -> None:
-    """Check from the two files that one is the other with its blocks fused; give the same answers as to `fuse`."""
+    """Check from the two files that one is the other with its blocks fused; answers that `fuse` was given are taken from the fused file.
+
+    Example: npreparam verify model.pth deploy.safetensors
+    """
     run = run_verify_graph if is_graph(fused) else run_verify
     if not reported("verify", lambda: run(source, fused, answers, reports, force, Console())):
         raise typer.Exit(1)
@@ -130,7 +138,12 @@ def judge(
     scripts: Annotated[Path | None, typer.Option(help="Folder for stand-alone scripts of the smallest failing cases.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the interrupted report that --json names.")] = False,
 ) -> None:
-    """Put an implementation on trial against the reference; exit status 0 if it conforms, 1 if not, 2 if it could not be judged."""
+    """Put an implementation on trial against the reference; exit status 0 if it conforms, 1 if not, 2 if it could not be judged.
+
+    Examples: npreparam judge pytorch --html verdict.html
+
+    npreparam judge mymodule:target --ops conv2d,linear --budget 30s --scripts failures
+    """
     given = {"json": json_file, "html": html_file, "junit": junit_file, "known failures": known_failures, "scripts": scripts}
     try:
         formats = None if dtypes is None else tuple(part.strip() for part in dtypes.split(","))
@@ -155,7 +168,10 @@ def vectors(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Write nothing: check the folder against its manifest.")] = False,
 ) -> None:
-    """Write golden vectors: inputs, attributes, correctly rounded results and sound bounds, for tests in any language."""
+    """Write golden vectors: inputs, attributes, correctly rounded results and sound bounds, for tests in any language.
+
+    Example: npreparam vectors golden --format npz --ops conv2d,batch_norm
+    """
     try:
         ok = writing.check(folder, Console()) if check else not writing.write(folder, form, ops, dtypes, seed, count, overwrite, Console())
     except (FormatError, ArgumentError, DTypeError, ImportError, OSError) as error:

@@ -37,7 +37,10 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out, with the same bits as without the stop.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,
 ) -> None:
-    """Train a generative model on images; Ctrl-C saves and stops (exit status 130), --resume goes on exactly."""
+    """Train a generative model on images; Ctrl-C saves and stops (exit status 130), --resume goes on exactly.
+
+    Example: npreparam train vae --data mnist --mnist folder --epochs 10 --out run; a latent space that can be drawn: --latent 2
+    """
     options = {"epochs": epochs, "batch": batch, "rate": rate, "hidden": hidden, "latent": latent, "likelihood": likelihood, "beta": beta,
                "samples": samples, "convolutional": convolutional, "nll": nll, "seed": seed, "every": every}
     try:
