@@ -28,8 +28,13 @@ def paragraphs(lines: list[str]) -> list[list[str]]:
 
 def escaped(line: str) -> str:
     """The line with every character of reStructuredText's own outside of `code` made harmless."""
-    parts = CODE.split(line)
-    return "".join(f"``{part.strip('`')}``" if i % 2 else re.sub(r"([*|_\\`])", r"\\\1", part) for i, part in enumerate(parts))
+    out = []
+    for i, part in enumerate(CODE.split(line)):
+        if i % 2:
+            out.append(f"``{part.strip('`')}``")
+        else:  # a literal must not run into a word
+            out.append(("\\ " if i and part[:1].isalnum() else "") + re.sub(r"([*|_\\`])", r"\\\1", part))
+    return "".join(out)
 
 
 def rewritten(lines: list[str]) -> list[str]:

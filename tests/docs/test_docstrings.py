@@ -34,3 +34,7 @@ def test_doctests_stay(rewritten):
 
 def test_lists_stay_lists(rewritten):
     assert rewritten(["* one `x`", "  goes on", "* two*"]) == ["* one ``x``", "  goes on", r"* two\*", ""]
+
+
+def test_code_does_not_run_into_a_word(rewritten):
+    assert rewritten(["`Ball`s and ``x``."]) == [r"``Ball``\ s and ``x``.", ""]
