@@ -12,6 +12,7 @@ import numpy as np
 from npreparam.conformance.case import Level
 from npreparam.conformance.layouts import arranged
 from npreparam.conformance.target import Declaration, Target
+from npreparam.exact.rounding import FORMATS
 
 LARGEST = 2**30  # bytes of one answer
 
@@ -76,10 +77,10 @@ def answer(target: Target, question: Question) -> Reply:
     before = {name: _snapshot(value) for name, value in given.items()}
     first = next(value for value in given.values() if isinstance(value, np.ndarray))
     out = None if question.out is None else np.full(question.out, np.nan, first.dtype)
-    if question.threads:
-        target.set_threads(question.threads)
     try:
         with quietly():
+            if question.threads:
+                target.set_threads(question.threads)
             results = target.call(question.op, given, out)
     except NotImplementedError as error:
         return Reply(level=Level.ABSENT, explanation=f"not implemented: {_line(error)}")
@@ -96,12 +97,23 @@ def _checked(results: tuple[Any, ...], given: Mapping[str, Any]) -> Reply:
         which = f"result {number} of {len(results)}" if len(results) > 1 else "the result"
         if not isinstance(result, np.ndarray):
             return Reply(level=Level.ERROR, explanation=f"{which} is a {type(result).__name__}, no NumPy array")
+        if not is_numbers(result.dtype):
+            return Reply(level=Level.ERROR, explanation=f"{which} has dtype {result.dtype}, whose elements are no numbers")
         if result.nbytes > LARGEST:
             return Reply(level=Level.ERROR, explanation=f"{which} has shape {result.shape}: {result.nbytes} bytes")
         for name, value in given.items():
             if isinstance(value, np.ndarray) and result.size and np.may_share_memory(result, value):
                 return Reply(level=Level.ERROR, explanation=f"{which} is a view of its argument `{name}`")
     return Reply(tuple(np.array(result, order="C") for result in results))
+
+
+def is_numbers(dtype: np.dtype[Any]) -> bool:
+    """Whether arrays of a dtype hold numbers and nothing else: no objects, records, text or dates.
+
+    >>> is_numbers(np.dtype("float32")), is_numbers(np.dtype(object))
+    (True, False)
+    """
+    return dtype.kind in "biufc" or dtype.name in FORMATS
 
 
 def _snapshot(value: Any) -> Any:
@@ -112,5 +124,8 @@ def _snapshot(value: Any) -> Any:
 
 def _line(error: BaseException) -> str:
     """The first line of an exception's message, cut."""
-    text = str(error).strip().partition("\n")[0]
+    try:
+        text = str(error).strip().partition("\n")[0]
+    except Exception as other:  # a target's own exception may do anything when it is asked
+        text = f"(its text raises {type(other).__name__})"
     return text if len(text) <= 300 else text[:300] + " ..."

@@ -10,8 +10,8 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, as_completed
-from dataclasses import dataclass, field
+from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from npreparam._errors import ArgumentError
@@ -151,6 +151,7 @@ def run(job: Job, *, ops: Sequence[str] = OPS, dtypes: Sequence[str] | None = No
         return sweep
     finally:
         runner.close()
+        _kept_runner.cache_clear()  # what threads of this process kept ends with its last user
 
 
 def diagnosed(sweep: Sweep, runner: Runner, profile: Profile | None = None) -> dict[str, list[str]]:
@@ -192,7 +193,12 @@ def _spread(job: Job, wanted: list[Key], runner: Runner, executor: Executor | No
             yield judge_keys(job, chunk, runner)
         return
     lost: list[Key] = []
-    futures = {executor.submit(judge_keys, job, chunk): chunk for chunk in chunks}
+    futures: dict[Future[list[Verdict]], list[Key]] = {}
+    for chunk in chunks:
+        try:
+            futures[executor.submit(judge_keys, job, chunk)] = chunk
+        except BrokenExecutor:
+            lost += chunk
     for future in as_completed(futures):
         if isinstance(future.exception(), ArgumentError | ImportError):
             raise future.exception()  # type: ignore[misc]
@@ -200,12 +206,23 @@ def _spread(job: Job, wanted: list[Key], runner: Runner, executor: Executor | No
             yield future.result()
         else:
             lost += futures[future]
-    for key in lost:  # a worker was lost: each of its cases once more, alone
-        yield [_once_more(job, key, executor)]
+    yield from _once_more(job, lost, executor)
 
 
-def _once_more(job: Job, key: Key, executor: Executor) -> Verdict:
+def _once_more(job: Job, lost: list[Key], executor: Executor) -> Iterator[list[Verdict]]:
+    """The cases of lost workers again, each alone: by another worker, or where the executor is broken, in a process of their own."""
+    own: Runner | None = None
     try:
-        return executor.submit(judge_keys, job, [key]).result()[0]
-    except Exception as error:
-        return Verdict(Level.CRASH, key.op, key.phase, key.dtype, "", key, explanation=f"its worker was lost twice: {type(error).__name__}")
+        for key in lost:
+            try:
+                yield executor.submit(judge_keys, job, [key]).result()
+            except Exception as error:
+                if isinstance(error, BrokenExecutor) and isinstance(job.target, str):
+                    own = own or replace(job, isolate=True).runner()
+                    yield judge_keys(job, [key], own)
+                else:
+                    told = f"its worker was lost twice: {type(error).__name__}"
+                    yield [Verdict(Level.CRASH, key.op, key.phase, key.dtype, "", key, explanation=told)]
+    finally:
+        if own is not None:
+            own.close()

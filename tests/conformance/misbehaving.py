@@ -1,6 +1,8 @@
 """Targets that do what no target should, one function each; every one of them computes tanh, or would."""
 
+import contextlib
 import os
+import pickle
 import sys
 import time
 from types import SimpleNamespace
@@ -73,6 +75,46 @@ def forgets(x):
     """Right the first time, wrong the second."""
     KEPT.append(None)
     return np.tanh(x) * x.dtype.type(1 + 2.0**-20 * (len(KEPT) % 3 == 0))
+
+
+class Hostile:
+    """Unpickled, it would leave a file behind."""
+
+    def __reduce__(self):
+        return os.system, (f"touch {os.environ.get('NPREPARAM_HOSTILE', 'hostile')}",)
+
+
+def objects(x):
+    y = np.empty(x.shape, object)
+    y[...] = Hostile()
+    return y
+
+
+def writes(x):
+    """A pickle, and then noise, into every pipe there is."""
+    message = pickle.dumps(Hostile())
+    for pipe in range(3, 64):
+        with contextlib.suppress(OSError):
+            os.write(pipe, len(message).to_bytes(8, "little") + message)
+    return np.tanh(x)
+
+
+def unspeakable(x):
+    class MuteError(Exception):
+        def __str__(self):
+            raise ValueError("no words")
+
+    raise MuteError
+
+
+def interrupts(x):
+    raise KeyboardInterrupt
+
+
+def exits_on_nan(x):
+    if np.isnan(x).any():
+        os._exit(7)
+    return np.tanh(x)
 
 
 targets = {name: SimpleNamespace(tanh=function) for name, function in list(globals().items()) if callable(function) and

@@ -1,18 +1,23 @@
 """The judge is judged: honest targets pass, every way of being wrong has its verdict."""
 
+import pickle
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from npreparam import ops
 from npreparam.certified import bounds
+from npreparam.certified.bounds import FLOAT64, TF32, likely
 from npreparam.conformance import Case, Declaration, Key, Level, judge_case
 from npreparam.conformance.cases import keys, make_case
 from npreparam.conformance.isolation import Isolated
-from npreparam.conformance.runner import InProcess
+from npreparam.conformance.runner import InProcess, Question, Reply
 from npreparam.conformance.signatures import OPS
 from npreparam.conformance.sweep import judged, round_keys
+from npreparam.conformance.wire import pack_hello, pack_reply, unpack_hello, unpack_reply
 from tests.certified import simulate
 from tests.conformance import honest, misbehaving
 
@@ -94,7 +99,8 @@ def test_flushed_subnormals_are_named():
     ("nan", Level.FAIL, "every element of `y` is NaN"), ("view", Level.ERROR, "is a view of its argument `x`"),
     ("mutates", Level.ERROR, "changes its argument `x`"), ("raises", Level.ERROR, "raises RuntimeError: no kernel for this"),
     ("leaves", Level.ERROR, "raises SystemExit: enough"), ("listed", Level.ERROR, "is a list, no NumPy array"),
-    ("missing", Level.ABSENT, "not implemented: tanh comes later")])
+    ("missing", Level.ABSENT, "not implemented: tanh comes later"), ("objects", Level.ERROR, "dtype object, whose elements are no numbers"),
+    ("unspeakable", Level.ERROR, "raises MuteError: (its text raises ValueError)")])
 def test_what_a_target_should_not_do_has_a_verdict(name, level, words):
     before = X.copy()
     verdict = judge_case(ANYTHING, misbehaving.targets[name])
@@ -103,8 +109,10 @@ def test_what_a_target_should_not_do_has_a_verdict(name, level, words):
     assert (before == X).all()
 
 
-@pytest.mark.parametrize(("name", "level", "words"), [("aborts", Level.CRASH, "SIGABRT"), ("hangs", Level.TIMEOUT, "no answer within"),
-                                                      ("prints", Level.EXACT, ""), ("leaves", Level.ERROR, "SystemExit")])
+@pytest.mark.parametrize(("name", "level", "words"), [
+    ("aborts", Level.CRASH, "SIGABRT"), ("hangs", Level.TIMEOUT, "no answer within"), ("prints", Level.EXACT, ""),
+    ("leaves", Level.ERROR, "SystemExit"), ("interrupts", Level.CRASH, "SIGINT"), ("objects", Level.ERROR, "whose elements are no numbers"),
+    ("writes", Level.CRASH, "writes into the judge's pipe")])
 def test_an_isolated_target_does_not_take_the_judge_with_it(name, level, words):
     runner = Isolated(f"tests.conformance.misbehaving:target_{name}", seconds=3.0 if name == "hangs" else 30.0)
     try:
@@ -115,6 +123,45 @@ def test_an_isolated_target_does_not_take_the_judge_with_it(name, level, words):
             assert judge_case(Case("tanh", {"x": X[:1, :1]}), runner).conforms
     finally:
         runner.close()
+
+
+@pytest.mark.parametrize("name", ["objects", "writes"])
+def test_nothing_that_a_target_sends_is_executed(name, tmp_path, monkeypatch):
+    left = tmp_path / "left"
+    monkeypatch.setenv("NPREPARAM_HOSTILE", str(left))
+    pickle.loads(pickle.dumps(misbehaving.Hostile()))
+    assert left.exists()  # planted: what unpickling would do
+    left.unlink()
+    runner = Isolated(f"tests.conformance.misbehaving:target_{name}")
+    assert not judge_case(ANYTHING, runner).conforms
+    runner.close()
+    assert not left.exists()
+
+
+def test_threads_that_cannot_be_set_are_an_error_of_the_target():
+    def refuse(threads):
+        raise RuntimeError("no threads")
+
+    reply = InProcess(SimpleNamespace(tanh=np.tanh, set_threads=refuse)).ask(Question("tanh", {"x": X}, threads=2))
+    assert reply.level is Level.ERROR
+    assert "raises RuntimeError: no threads" in reply.explanation
+
+
+@given(st.binary(max_size=60) | st.tuples(st.integers(0, 80), st.binary(max_size=80)).map(lambda n: n[0].to_bytes(8, "little") + n[1]))
+def test_noise_is_no_message(noise):
+    for unpack in (unpack_reply, unpack_hello):
+        with pytest.raises(ValueError, match=r"no (reply|declaration): "):
+            unpack(noise)
+
+
+def test_messages_come_back_as_they_were():
+    arrays = (np.float32([[1, np.nan]]), np.empty((0, 3)), np.array(2.5), np.array([True]), np.array([1 + 2j]))
+    reply = unpack_reply(pack_reply(Reply(arrays, Level.ERROR, "why")))
+    assert reply[1:] == (Level.ERROR, "why")
+    for one, other in zip(arrays, reply.outputs, strict=True):
+        assert (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes())
+    declaration = Declaration("mine", "1", ("float32",), {"*": ("groups",)}, profiles={"float32": TF32, "float64": likely(FLOAT64)}, seconds=2.0)
+    assert unpack_hello(pack_hello(declaration, ("tanh",))) == (declaration, ("tanh",))
 
 
 def test_a_target_that_changes_its_mind_is_suspect():

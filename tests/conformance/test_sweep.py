@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from npreparam import ArgumentError, FormatError, ops
-from npreparam.conformance import Case, Declaration, Key, Level, Target, Verdict, judge_case
+from npreparam.conformance import Case, Declaration, Key, Level, Target, Verdict, isolation, judge_case
 from npreparam.conformance.cases import make_case
 from npreparam.conformance.layouts import LAYOUTS, arranged
 from npreparam.conformance.report import KnownFailures, as_html, as_json, as_junit, read_verdicts, record
@@ -76,6 +76,31 @@ def test_lost_workers_cost_nothing_if_their_cases_can_be_judged_again(flipped):
     job = Job(flipped)
     options = {"ops": OPS, "rounds": 1, "dtypes": ("float32",)}
     assert report(job, run(job, **options, executor=Losing(2))) == report(job, run(job, **options))
+
+
+def test_a_crash_of_a_worker_costs_its_own_cases_alone():
+    """A process pool is broken for good by one lost worker."""
+    job, options = Job("tests.conformance.misbehaving:target_exits_on_nan", isolate=False), {"ops": ("tanh",), "rounds": 2, "dtypes": ("float32",)}
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as executor:
+        spread = run(job, **options, executor=executor)
+    alone = run(Job(job.target, isolate=True), **options)
+    levels = {key: verdict.level for key, verdict in spread.verdicts.items()}
+    assert levels == {key: verdict.level for key, verdict in alone.verdicts.items()}
+    assert Level.CRASH in levels.values()
+    assert Level.EXACT in levels.values()
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+def test_no_process_outlives_its_sweep(workers, monkeypatch):
+    started, popen = [], subprocess.Popen
+    monkeypatch.setattr(isolation.subprocess, "Popen", lambda *arguments, **options: started.append(popen(*arguments, **options)) or started[-1])
+    executor = None if workers is None else ThreadPoolExecutor(workers)
+    for _ in range(2):
+        run(Job("tests.conformance.misbehaving:target_raises", isolate=True), ops=("tanh",), rounds=1, dtypes=("float32",), executor=executor)
+    if executor is not None:
+        executor.shutdown()
+    assert len(started) >= 2
+    assert all(process.returncode is not None for process in started)
 
 
 def test_cases_lost_twice_are_reported(flipped):
