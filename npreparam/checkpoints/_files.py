@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,13 +50,14 @@ def told_of(path: Path) -> Iterator[None]:
 @contextmanager
 def written(path: Path) -> Iterator[BinaryIO]:
     """A file under a temporary name beside `path`, which replaces `path` when everything is on disk; after an error nothing is left."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")  # nobody else's, in any thread or process
     try:
-        with temporary.open("xb") as file:
+        with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        os.unlink(temporary)
         raise

@@ -29,6 +29,7 @@ from npreparam.fuse import AffineConv
 from npreparam.fuse.rounded import UNIT
 from npreparam.fuse.scalars import FLOAT64, Magnitudes
 
+STORABLE = ("float16", "bfloat16", "float32", "float64")  # formats of fused numbers
 MARGIN = 1 + 2.0**-20  # for the roundings of the bound itself, sums of up to 2**30 numbers
 IMAGES, SPARE = 2, 4
 
@@ -60,8 +61,8 @@ def certify(block: Block, tensors: Tensors, weight: Array, bias: Array, largest:
             inputs: Array | None = None) -> Certificate:
     """The certificate of stored parameters (see above) for inputs of at most `largest` in magnitude.
 
-    Measured on random images, or on `inputs` (N, C, H, W), whose largest magnitude then is that of the bound. Arrays of the wrong shape have
-    all their numbers wrong, and no bound.
+    Measured on random images, or on `inputs` (N, C, H, W), whose largest magnitude then is that of the bound. Arrays of the wrong shape, of two
+    dtypes, or of one that is no format of fused numbers, have all their numbers wrong, and no bound.
 
     >>> from npreparam.checkpoints import fold, recognise
     >>> tensors = {"0.weight": np.full((2, 3, 3, 1), 0.1, np.float32), "1.weight": np.full((4, 2, 1, 3), 0.1, np.float32)}
@@ -77,8 +78,9 @@ def certify(block: Block, tensors: Tensors, weight: Array, bias: Array, largest:
     for part in parts_of(expression, tensors):
         conv, sizes = part.reader(FLOAT64), part.reader(Magnitudes(floor))
         (kernel, geometry), (size, _) = kernel_of(conv), kernel_of(sizes)
-        if weight.shape != (part.outputs or len(kernel), *kernel.shape[1:]) or bias.shape != (part.outputs or conv.outputs,):
-            return mis_shaped(weight, bias, largest)
+        shapes = (part.outputs or len(kernel), *kernel.shape[1:]), (part.outputs or conv.outputs,)
+        if not are_arrays_of(weight, bias, shapes):
+            return unfit(weight, bias, largest)
         parts.append(judged((conv, sizes), (weight[part.rows], kernel, size), bias[part.rows], largest, None, roundings))
     groups = {} if conv.transposed else {"groups": channels // weight.shape[1]}  # of the block, not of a part
     x = random_input(weight.shape[2:], channels, largest, seed) if inputs is None else inputs.astype(np.float64)
@@ -87,7 +89,12 @@ def certify(block: Block, tensors: Tensors, weight: Array, bias: Array, largest:
     return Certificate(bound, measured, evaluation, sum(each.wrong for each in parts), largest)
 
 
-def mis_shaped(weight: Array, bias: Array, largest: float) -> Certificate:
+def are_arrays_of(weight: Array, bias: Array, shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> bool:
+    """Whether they have these shapes and one dtype, which a fused number may have."""
+    return (weight.shape, bias.shape) == shapes and weight.dtype == bias.dtype and weight.dtype.name in STORABLE
+
+
+def unfit(weight: Array, bias: Array, largest: float) -> Certificate:
     """What is to be said of arrays that cannot be the block's."""
     return Certificate(float("inf"), None, 0.0, weight.size + bias.size, largest)
 

@@ -35,12 +35,12 @@ def _default_threads() -> int:
 
 class _Pool:
     def __init__(self) -> None:
-        self.size, self.awake = _default_threads(), 0
+        self.size = _default_threads()
         self.reset()
 
     def reset(self) -> None:
-        """Forget the helpers: a forked child inherits none of them, and the lock may be held by a thread it does not have."""
-        self.lock, self.helpers, self.jobs = threading.Lock(), 0, queue.SimpleQueue[Work]()
+        """Forget the helpers: a forked child inherits none of them, nor whom they stay awake for, and the lock may be held by a lost thread."""
+        self.lock, self.helpers, self.awake, self.jobs = threading.Lock(), 0, 0, queue.SimpleQueue[Work]()
 
     def submit(self, jobs: Sequence[Work]) -> None:
         """Have these jobs, which must not raise, run by helpers beside the caller; fewer where there are fewer helpers."""
@@ -90,7 +90,7 @@ def awake() -> Iterator[None]:
         yield
     finally:
         with _pool.lock:
-            _pool.awake -= 1
+            _pool.awake = max(0, _pool.awake - 1)  # 0 in a child forked within the block
 
 
 def get_num_threads() -> int:

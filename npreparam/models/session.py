@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -107,19 +107,50 @@ class Session:
             raise StateError(f"it is of another run: {'; '.join(differing)}")
         model, firsts, seconds = ({name.partition("/")[2]: state[name] for name in state if name.startswith(prefix)}
                                   for prefix in ("model/", "adam 0/", "adam 1/"))
-        self.model.load_state_dict(model)
+        problems = [*self._misplaced(told, state), *self._strange_moments(firsts, seconds, told["adam steps"])]
+        if problems:
+            raise StateError(f"it is damaged: {'; '.join(problems)}")
+        self.model.load_state_dict(model)  # changes nothing unless all fits
         self.optimizer.moments = {name: (firsts[name].copy(), seconds[name].copy()) for name in firsts}
         self.optimizer.steps, self.epoch, self.history = told["adam steps"], told["epoch"], told["history"]
         self.rng.bit_generator.state = told["rng"]
-        self.order, self.losses = state["order"], state["losses"].tolist()
+        self.order, self.losses = state["order"].astype(np.int64), state["losses"].tolist()
+
+    def _misplaced(self, told: Mapping[str, Any], state: Mapping[str, Array]) -> Iterator[str]:
+        """What is wrong with where the run is said to be."""
+        order, losses = state["order"], state["losses"]
+        if not (order.dtype == np.int64 and order.ndim == 1 and (not order.size or np.array_equal(np.sort(order), np.arange(len(self.train))))):
+            yield f"`order` is no order of {len(self.train)} images"
+        if not (losses.dtype == np.float64 and losses.ndim == 1 and losses.size <= self.steps and np.isfinite(losses).all()):
+            yield f"`losses` are no losses of at most {self.steps} steps"
+        elif losses.size and not order.size:
+            yield "`order` is empty within an epoch"
+        if told["adam steps"] != told["epoch"] * self.steps + losses.size or len(told["history"]) != told["epoch"]:
+            yield "epochs, steps and history do not belong together"
+        try:
+            np.random.default_rng(0).bit_generator.state = told["rng"]
+        except (TypeError, ValueError, KeyError, OverflowError):
+            yield "`rng` is no state of a generator"
+
+    def _strange_moments(self, firsts: Mapping[str, Array], seconds: Mapping[str, Array], steps: int) -> Iterator[str]:
+        """What is wrong with Adam's moments."""
+        parameters = {name: tensor.value for name, tensor in self.model.parameters().items()} if steps else {}
+        for number, moments in enumerate((firsts, seconds)):
+            yield from (f"adam {number}/{name} is missing" for name in parameters if name not in moments)
+            yield from (f"adam {number}/{name} is none of this model's" for name in moments if name not in parameters)
+            yield from (f"adam {number}/{name} is {moments[name].dtype} {moments[name].shape}, not {p.dtype} {p.shape}"
+                        for name, p in parameters.items() if name in moments and (moments[name].dtype, moments[name].shape) != (p.dtype, p.shape))
+
+
+TOLD = {"format": str, "about": dict, "epoch": int, "adam steps": int, "history": list, "rng": dict}
 
 
 def _told(state: Mapping[str, Array]) -> dict[str, Any]:
     try:
         told = json.loads(str(state["told"]))
-        if told["format"] == FORMAT and {"order", "losses"} <= set(state):
+        if all(type(told[name]) is kind for name, kind in TOLD.items()) and told["format"] == FORMAT and {"order", "losses"} <= set(state):
             return dict(told)
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, RecursionError):
         pass
     raise StateError("it holds no training run")
 

@@ -9,16 +9,23 @@ from typing import Any
 import numpy as np
 
 from npreparam import ops
-from npreparam._errors import ArgumentError
+from npreparam._errors import ArgumentError, ShapeError
 from npreparam.prob._distribution import Array, Distribution, Shape
 from npreparam.prob._parameters import POSITIVE, REAL, Parameter, Rule, as_parameters, as_value, check_rule
 from npreparam.tape.tensor import value_of
 
 
 class Transform:
-    """An elementwise map y = forward(x) with its inverse; `log_det(x)` = log|dy/dx|; `image` is the rule that y meets."""
+    """An elementwise map y = forward(x) with its inverse; `log_det(x)` = log|dy/dx|; `image` is the rule that y meets.
+
+    `shape` is that of its parameters, which broadcast with x.
+
+    >>> Exp().shape, Affine(0.0, np.ones(3)).shape
+    ((), (3,))
+    """
 
     image: Rule = REAL
+    shape: Shape = ()
     decreasing: Any = np.False_
 
     def forward(self, x: Any) -> Parameter:
@@ -43,7 +50,9 @@ class Affine(Transform):
 
     def __init__(self, loc: Any = 0.0, scale: Any = 1.0) -> None:
         rule = Rule("finite and not 0", lambda x: np.isfinite(x) & (x != 0))
-        self.decreasing = value_of(as_parameters(loc=(loc, REAL), scale=(scale, rule))["scale"]) < 0
+        made = as_parameters(loc=(loc, REAL), scale=(scale, rule))
+        self.decreasing = value_of(made["scale"]) < 0
+        self.shape = np.broadcast_shapes(made["loc"].shape, made["scale"].shape)
         self.loc, self.scale = loc, scale  # numbers take the dtype of what they meet
 
     def forward(self, x: Any) -> Parameter:
@@ -148,10 +157,18 @@ class Tanh(Transform):
         return ops.mul(ops.sub(ops.sub(math.log(2), size), ops.log1p(ops.exp(ops.mul(size, -2.0)))), 2.0)
 
 
+def _broadcasts_to(shape: Shape, whole: Shape) -> bool:
+    try:
+        return np.broadcast_shapes(shape, whole) == whole
+    except ValueError:
+        return False
+
+
 class TransformedDistribution(Distribution):
     """The law of y = t_k(...t_1(X)) for X ~ base: log p(y) = log p(x) - sum of the log-determinants, over event axes too.
 
-    Raises ArgumentError in log_prob for y outside the image of the last transform; so is a y rounded onto its border (sigmoid of 40 in float64).
+    Raises ShapeError for a transform whose parameters have batch axes that the base has not; ArgumentError in log_prob for y outside the image of
+    the last transform; so is a y rounded onto its border (sigmoid of 40 in float64).
 
     >>> from npreparam.prob import Normal
     >>> float(TransformedDistribution(Normal(), [Exp()]).rsample(eps=0.0))
@@ -165,6 +182,11 @@ class TransformedDistribution(Distribution):
         if not self.transforms or not all(isinstance(t, Transform) for t in self.transforms):
             raise ArgumentError(f"`transforms` (={transforms!r}) must be a Transform or a sequence of at least one")
         self.batch_shape, self.event_shape, self.dtype = base.batch_shape, base.event_shape, base.dtype
+        whole = base.sample_shape()
+        for transform in self.transforms:
+            if not _broadcasts_to(transform.shape, whole):
+                raise ShapeError(f"`transforms` has one ({type(transform).__name__}) with parameters of shape {transform.shape}, but they must "
+                                 f"broadcast to the base's batch and event shape {whole}; give the base its parameters in that shape")
         self.parameters, self.noise_law = base.parameters, base.noise_law  # type: ignore[misc]
         self.support = Rule("any number", lambda x: ~np.isnan(x))  # type: ignore[misc]
 

@@ -117,6 +117,23 @@ def test_certificates_in_parts_and_at_once(family, monkeypatch):
     assert certify(block, tensors, folded.weight[1:], folded.bias).wrong == folded.weight[1:].size + folded.bias.size
 
 
+@pytest.mark.parametrize(("weight", "bias"), [(np.bool_, None), (np.complex64, np.complex64), (np.int32, np.int32), (np.float32, np.float64)])
+def test_numbers_of_another_kind_are_all_wrong(weight, bias):
+    block, tensors = block_of("repvgg")
+    folded = fold(block, tensors)
+    assert certify(block, tensors, folded.weight, folded.bias).held
+    found = certify(block, tensors, folded.weight.astype(weight), folded.bias.astype(bias or np.float32))
+    assert not found.held
+    assert found.wrong == folded.weight.size + folded.bias.size
+
+
+def test_float8_is_no_format_of_fused_numbers():
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    block, tensors = block_of("repvgg")
+    narrow = [array.astype(ml_dtypes.float8_e4m3fn) for array in (lambda folded: (folded.weight, folded.bias))(fold(block, tensors))]
+    assert not certify(block, tensors, *narrow).held
+
+
 def test_parts_share_what_is_affordable(monkeypatch):
     """A block in float64 that is too costly at once is so in parts."""
     block, tensors = block_of("dbb")

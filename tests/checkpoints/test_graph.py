@@ -11,7 +11,7 @@ import onnx
 
 from npreparam.checkpoints import fuse_graph, verify_graph
 from npreparam.fuse import border
-from tests.checkpoints.graphs import Builder, evaluate, operators, session, written
+from tests.checkpoints.graphs import EPS, Builder, evaluate, operators, session, written
 
 
 def fused(tmp_path, builder, *outputs, insist=False, size=None):
@@ -73,6 +73,20 @@ def test_padding_by_the_bias(tmp_path):
     padded = b.node("Pad", first, b.const(np.array([0, 0, 1, 1, 0, 0, 1, 1])), b.const(np.array(bias)))
     result = fused(tmp_path, b, b.conv(padded, 4, 3))
     assert operators(result.model) == ["Conv"]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("mean", "merged"), [(0.0, True), (1e-20, False)])
+def test_padding_by_almost_the_bias(mean, merged, dtype, tmp_path):
+    """1 - 1e-20 is no 1, though float64 rounds it to 1, and the sum of magnitudes as well."""
+    b = Builder(1, dtype=dtype)
+    parts = [b.const(np.array([value], dtype)) for value in (1.0, 1.0, mean, 1.0 - EPS)]
+    first = b.node("BatchNormalization", b.conv("x", 1, bias=False), *parts, epsilon=EPS)
+    padded = b.node("Pad", first, b.const(np.array([0, 0, 1, 1, 0, 0, 1, 1])), b.const(np.array(1.0, dtype)))
+    model = b.model(b.conv(padded, 1, 3))
+    result = fuse_graph(written(tmp_path, model))
+    assert (operators(result.model) == ["Conv"]) == merged
+    assert result.held
 
 
 @pytest.mark.parametrize("where", ["pads", "Pad", "SAME_UPPER"])

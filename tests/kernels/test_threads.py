@@ -1,16 +1,18 @@
 """The thread pool and its working memory: an error anywhere reaches the caller, nobody hangs, nothing is lent twice."""
 
+import os
 import queue
 import subprocess
 import sys
 import threading
 import time
+import warnings
 
 import numpy as np
 import pytest
 
 from npreparam import ArgumentError, Window, ops
-from npreparam.kernels import _correlate, _plan, _threads
+from npreparam.kernels import _atomic, _correlate, _plan, _threads
 from npreparam.kernels._atomic import await_stage, close, draw, enter, finish, new_counters, wait_awake
 from npreparam.kernels._memory import strided
 from npreparam.kernels._scratch import KEPT_BYTES, scratch
@@ -150,16 +152,63 @@ def test_a_change_of_any_file_of_the_storey_discards_cached_kernels(tmp_path):
     assert [hits(), hits()] == [0, 1]
 
 
-def test_helpers_kept_awake_take_part_and_sleep_afterwards():
-    """Results do not depend on it; a helper that finds nothing soon goes to sleep, and is woken again."""
-    x, w = np.ones((2, 64, 40, 40), np.float32), np.ones((64, 64, 1, 1), np.float32)
+class Watched:
+    """A queue that tells how it was asked, and when somebody sleeps on it."""
+
+    def __init__(self):
+        self.jobs, self.asked, self.sleeping = queue.SimpleQueue(), [], threading.Event()
+        self.put = self.jobs.put
+
+    def get_nowait(self):
+        self.asked.append("looks")
+        return self.jobs.get_nowait()
+
+    def get(self):
+        self.asked.append("sleeps")
+        self.sleeping.set()
+        return self.jobs.get()
+
+
+def served(jobs):
+    """A helper that begins with a job in its queue; what it did until it had it, and whether it sleeps when nothing more comes."""
+    done = threading.Event()
+    jobs.put(lambda: [jobs.asked.append("works"), done.set()])
+    threading.Thread(target=_threads._Pool._serve, args=(jobs,), daemon=True).start()
+    assert done.wait(10)
+    before = jobs.asked[: jobs.asked.index("works")]
+    return before, jobs.sleeping.wait(10)
+
+
+def test_a_helper_kept_awake_takes_a_job_without_sleeping_and_sleeps_when_none_comes():
     with _threads.awake(), _threads.awake():
+        assert served(Watched()) == (["looks"], True)
+    assert _threads._pool.awake == 0
+    assert served(Watched()) == (["sleeps"], True)
+
+
+def test_results_do_not_depend_on_helpers_being_awake():
+    x, w = np.ones((2, 64, 40, 40), np.float32), np.ones((64, 64, 1, 1), np.float32)
+    with _threads.awake():
         for pause in (0, 0, 0.05, 0):
             time.sleep(pause)
             assert (ops.conv2d(x, w) == 64).all()
             assert (ops.matmul(np.ones((200, 300)), np.ones((300, 100))) == 300).all()
-    assert _threads._pool.awake == 0
     assert (ops.conv2d(x, w) == 64).all()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="fork is needed")
+def test_a_forked_child_keeps_nobody_awake():
+    read, write = os.pipe()
+    with _threads.awake(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of a fork with threads; that is what is tested
+        child = os.fork()
+        if not child:
+            os.write(write, bytes([_threads._pool.awake]))
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(read, 1) == bytes([0])
+    os.close(read)
+    os.close(write)
 
 
 def test_an_error_within_awake_ends_it():
@@ -168,12 +217,19 @@ def test_an_error_within_awake_ends_it():
     assert _threads._pool.awake == 0
 
 
-def test_waiting_awake_returns_a_job_or_gives_up():
+def test_waiting_awake_returns_a_job_or_gives_up(monkeypatch):
     jobs = queue.SimpleQueue()
     assert wait_awake(jobs) is None
     jobs.put("job")
     assert wait_awake(jobs) == "job"
-    timer = threading.Timer(0, lambda: [jobs.put("late"), enter(new_counters(1), 0)])
-    timer.start()
-    assert wait_awake(jobs) in ("late", None)
-    timer.join()
+    monkeypatch.setattr(_atomic, "await_entry", lambda entered, seen: jobs.put("late") or True)  # a kernel begins while it looks
+    assert wait_awake(jobs) == "late"
+
+
+def test_looking_ends_when_a_kernel_begins():
+    seen = int(_atomic.ENTERED[0])
+    assert not _atomic.await_entry(_atomic.ENTERED, seen)
+    enter(new_counters(1), 1)  # a helper's side does not count
+    assert int(_atomic.ENTERED[0]) == seen
+    enter(new_counters(1), 0)
+    assert _atomic.await_entry(_atomic.ENTERED, seen)

@@ -1,5 +1,7 @@
 """Sessions: stopped after any step and restored, the run is the same bit for bit; states of other runs are refused and change nothing."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -79,6 +81,54 @@ def test_a_state_of_another_run_is_refused_and_nothing_changes(other, message):
 def test_what_is_no_state_is_refused(state):
     with pytest.raises(StateError, match="it holds no training run"):
         session().restore(state)
+
+
+def retold(**changes):
+    """A change of what a state tells; None leaves the entry out."""
+    def change(state):
+        told = {**json.loads(str(state["told"])), **changes}
+        return {"told": np.array(json.dumps({name: value for name, value in told.items() if value is not None}))}
+
+    return change
+
+
+NAME = "adam 1/to_mu.weight"
+DAMAGES = {
+    "no epoch": retold(epoch=None), "no about": retold(about=None), "no history": retold(history=None), "no generator": retold(rng=None),
+    "a generator of nonsense": retold(rng={"bit_generator": "PCG64"}), "another generator": retold(rng={"bit_generator": "nonsense"}),
+    "text for an epoch": retold(epoch="1"), "a truth for an epoch": retold(epoch=True), "another epoch": retold(epoch=2),
+    "fewer steps": retold(**{"adam steps": 1}), "a history too long": retold(history=[{}, {}, {}]),
+    "no moment": lambda state: {NAME: None}, "no pair of moments": lambda state: {NAME: None, NAME.replace("1", "0"): None},
+    "a moment of another shape": lambda state: {NAME: state[NAME][:1]}, "a moment in float64": lambda state: {NAME: state[NAME].astype(np.float64)},
+    "a moment of nobody": lambda state: {"adam 0/nobody": np.zeros(1, np.float32)},
+    "a moment of a parameter that is missing": lambda state: {"model/to_mu.weight": None},
+    "an order of floats": lambda state: {"order": state["order"].astype(np.float64)},
+    "an order beyond the images": lambda state: {"order": state["order"] + 1}, "one image twice": lambda state: {"order": 0 * state["order"]},
+    "no order": lambda state: {"order": state["order"][:0]}, "a matrix of losses": lambda state: {"losses": state["losses"][None]},
+    "too many losses": lambda state: {"losses": np.zeros(9)}, "a loss that is none": lambda state: {"losses": state["losses"] * np.nan},
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_state_is_refused_and_nothing_changes(damage):
+    state, mine = run(session(), 5).state(), run(session(), 1)
+    changed = {name: value for name, value in {**state, **DAMAGES[damage](state)}.items() if value is not None}
+    before = mine.state()
+    with pytest.raises(StateError):
+        mine.restore(changed)
+    assert_same_state(mine.state(), before)
+    mine.restore(state)  # the same without the damage is taken
+    assert_same_state(mine.state(), state)
+
+
+def test_a_restored_run_does_not_share_its_arrays():
+    state = run(session(), 5).state()
+    kept = {name: value.copy() for name, value in state.items()}
+    mine = session()
+    mine.restore(state)
+    run(mine)
+    mine.order[:] = 0
+    assert_same_state(state, kept)
 
 
 def test_a_batch_beyond_the_images_is_refused():

@@ -72,6 +72,7 @@ class Region:
         self.rank = max(step.rank for step in steps)
         self.kernels = [step.kernel for step in steps if step.kernel]
         self.products = self.cost = 0
+        self.constant_border = False  # whether a step pads with another number than 0, once it has been read
         self.budget = Budget(not any(step.op == "BatchNormalization" for step in steps))
         self.sizes = Magnitudes(2.0 ** (-960 / self.factors))  # no product of them underflows
         self.read: dict[Any, AffineConv] = {}
@@ -134,6 +135,7 @@ class Region:
             self._check_channels(step, maps)
             context = Context(scalars, tuple(maps[name].outputs for name in step.inputs), self.rank)
             for name, row in zip(step.outputs, step.read(context), strict=True):
+                self.constant_border |= any((second.outside != 0).any() for second in row)
                 parts = [second if given == self.source else self._then(maps[given], second, border)
                          for given, second in zip(step.inputs, row, strict=True)]
                 try:
@@ -144,9 +146,14 @@ class Region:
         return maps[self.output].lifted(self.rank)
 
     def check_borders(self) -> None:
-        """Raises FusionError where a border seems exact only because float64 rounds a constant to the one that is needed."""
+        """Raises FusionError where a border seems exact only because float64 rounds a constant to the one that is needed.
+
+        Where that is 0, sums of magnitudes tell: they are 0 if every term is. Another number may also hide a term that it absorbs.
+        """
         try:
-            self._map(self.sizes, "exact")  # the constant is what is needed although nothing cancels
+            if self.constant_border:
+                raise FusionError("a border continues with another number than 0", "compare exactly")
+            self._map(self.sizes, "exact")
         except FusionError:
             try:
                 self(EXACT)

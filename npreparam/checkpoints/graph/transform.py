@@ -15,7 +15,7 @@ from npreparam._errors import FusionError, ShapeError
 from npreparam.checkpoints import _onnx
 from npreparam.checkpoints._dtypes import Array
 from npreparam.checkpoints._files import told_of, written
-from npreparam.checkpoints.certificate import SPARE, Certificate, judged, mis_shaped, random_input
+from npreparam.checkpoints.certificate import SPARE, Certificate, are_arrays_of, judged, random_input, unfit
 from npreparam.checkpoints.fold import read_rounded, stored
 from npreparam.checkpoints.graph._convolutions import convolved
 from npreparam.checkpoints.graph._layout import Layout, layout_of
@@ -84,8 +84,12 @@ def fuse_graph(path: str | os.PathLike[str], *, insist: bool = False, largest: f
         result = FusedGraph()
         pieces: Pieces = []
         for region, layout in _plan(graph, insist, result):
-            conv, rounding = read_rounded(region, region.entry, region.dtype(), region.factors)
-            weight, bias = stored(layout.weight(conv), conv.bias, region.dtype())
+            try:
+                conv, rounding = read_rounded(region, region.entry, region.dtype(), region.factors)
+                weight, bias = stored(layout.weight(conv), conv.bias, region.dtype())
+            except FusionError as error:  # of what float64 arithmetic did not show
+                result.refused.append(f"{region.name} ({region.family}) is not fused: {error}")
+                continue
             pieces.append((region, layout.geometry(conv), weight, bias))
             result.rows.append(Row(region, region.numbers, weight, bias, certify_region(region, weight, bias, largest), None, rounding))
             region.forget()
@@ -215,8 +219,8 @@ def certify_region(region: Region, weight: Array, bias: Array, largest: float = 
     conv, sizes = region(FLOAT64), region(region.sizes)
     layout = layout_of(conv)
     kernel = layout.weight(conv)
-    if weight.shape != kernel.shape or bias.shape != conv.bias.shape:
-        return mis_shaped(weight, bias, largest)
+    if not are_arrays_of(weight, bias, (kernel.shape, conv.bias.shape)):
+        return unfit(weight, bias, largest)
     measured = _measured(region, layout, layout.geometry(conv), (weight, bias), largest)
     return judged((conv, sizes), (weight, kernel, layout.weight(sizes)), bias, largest, measured, sum(step.roundings for step in region.steps))
 
