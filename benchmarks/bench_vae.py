@@ -24,14 +24,35 @@ SEED = 1
 HIDDEN, LATENT, BATCH, RATE = 400, 20, 128, 1e-3
 TURN, TURNS, LIMIT = 0.4, 8, 120.0  # seconds of a turn, turns wanted of each side, seconds in all
 FOREIGN = 0.1  # CPUs that other processes may use during a turn
-FREY = {"batch": 100, "hidden": 200, "rate": 1e-3, "epochs": 150}
-IWAE_RUN = {"batch": 100, "hidden": 200, "latent": 50, "rate": 1e-3, "epochs": 6, "images": 2000, "samples": 5000}
+FREY = {"batch": 100, "hidden": 200, "rate": 1e-3, "epochs": 200}
+IWAE_RUN = {"batch": 100, "hidden": 200, "latent": 50, "rate": 1e-3, "epochs": 6, "images": 2000, "NLL images": 500, "samples": 5000}
+
+
+def twin():
+    """The same model in PyTorch."""
+    import torch
+    import torch.nn.functional as F
+
+    class Theirs(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            layer = torch.nn.Linear
+            self.encoder, self.mu, self.logvar = layer(784, HIDDEN), layer(HIDDEN, LATENT), layer(HIDDEN, LATENT)
+            self.decoder, self.logits = layer(LATENT, HIDDEN), layer(HIDDEN, 784)
+
+        def loss(self, x):
+            h = F.relu(self.encoder(x))
+            mu, logvar = self.mu(h), self.logvar(h)
+            z = mu + torch.randn_like(mu) * torch.exp(0.5 * logvar)
+            cross_entropy = F.binary_cross_entropy_with_logits(self.logits(F.relu(self.decoder(z))), x, reduction="sum")
+            return (cross_entropy - 0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp())) / len(x)
+
+    return Theirs()
 
 
 def steps(images):
     """The step of each side as a function without arguments, under its name."""
     import torch
-    import torch.nn.functional as F
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     torch.manual_seed(SEED)
     rng = np.random.default_rng(SEED)
@@ -49,29 +70,15 @@ def steps(images):
         optimizer.step(grad(value, model.parameters()))
         return float(value.value)
 
-    class Theirs(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            layer = torch.nn.Linear
-            self.encoder, self.mu, self.logvar = layer(784, HIDDEN), layer(HIDDEN, LATENT), layer(HIDDEN, LATENT)
-            self.decoder, self.logits = layer(LATENT, HIDDEN), layer(HIDDEN, 784)
-
-        def loss(self, x):
-            h = F.relu(self.encoder(x))
-            mu, logvar = self.mu(h), self.logvar(h)
-            z = mu + torch.randn_like(mu) * torch.exp(0.5 * logvar)
-            cross_entropy = F.binary_cross_entropy_with_logits(self.logits(F.relu(self.decoder(z))), x, reduction="sum")
-            return (cross_entropy - 0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp())) / len(x)
-
     flat = torch.from_numpy(images.reshape(len(images), -1))
 
     def theirs(fused):
-        twin = Theirs()
-        adam = torch.optim.Adam(twin.parameters(), lr=RATE, fused=fused)
+        model = twin()
+        adam = torch.optim.Adam(model.parameters(), lr=RATE, fused=fused)
 
         def step():
             adam.zero_grad()
-            value = twin.loss(flat[torch.from_numpy(following())])
+            value = model.loss(flat[torch.from_numpy(following())])
             value.backward()
             adam.step()
             return value.item()
@@ -185,7 +192,7 @@ def iwae(images):
     for k in (1, 5):
         model = TwoLayers(images.train.shape[1:], IWAE_RUN["hidden"], IWAE_RUN["latent"], samples=k, rng=np.random.default_rng(SEED))
         _, seconds = train(model, chosen, IWAE_RUN["epochs"], IWAE_RUN["batch"], IWAE_RUN["rate"])
-        estimate = log_likelihood(model, chosen.test[:: 4], np.random.default_rng([SEED, 6]), IWAE_RUN["samples"])
+        estimate = log_likelihood(model, chosen.test[: IWAE_RUN["NLL images"]], np.random.default_rng([SEED, 6]), IWAE_RUN["samples"])
         per_image[k] = estimate.per_image
         found[f"k = {k}"] = {"NLL": -estimate.mean, "standard error": estimate.standard_error, "training seconds": seconds,
                              "negative ELBO": float(evaluate(model, chosen.test, np.random.default_rng(7)).loss.mean())}

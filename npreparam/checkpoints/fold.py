@@ -20,6 +20,7 @@ from npreparam.fuse import AffineConv, to_conv_transpose2d
 from npreparam.fuse.rounded import STORED, Entry, Read, correctly_rounded
 from npreparam.fuse.scalars import FLOAT64
 
+OPTIONS = {"identity": "--identity or --no-identity"}  # of the commands, where they are not called as what they tell
 EXACTLY, ONCE = "correctly rounded", "float64, then rounded once"
 
 
@@ -98,7 +99,10 @@ def check(block: Block, tensors: Tensors) -> None:
     if block.refusal:
         raise FusionError(block.refusal, "leave it as it is")
     if block.needed():
-        raise FusionError(f"its tensors do not tell {', '.join(block.needed())}", "give it, or describe the family in a TOML file")
+        names = [what.partition(",")[0] for what in block.needed()]
+        options = " and ".join(OPTIONS.get(name, f"--{name}") for name in names)
+        raise FusionError(f"its tensors do not tell {', '.join(block.needed())}", f"look into the network's code and give it ({options}; in Python "
+                          f"arguments of `recognise`), or describe the family in a TOML file (--family)")
     bad = next((name for name in block.tensors if not np.isfinite(tensors[name]).all()), None)
     if bad:
         raise FusionError(f"{bad} holds a number that is not finite", "repair the checkpoint")

@@ -119,24 +119,12 @@ def verify(
 
 
 @app.command()
+@grouped
 def judge(
     target: Annotated[str, typer.Argument(metavar="TARGET", help="A built-in adapter, module, module:attribute or file.py:attribute.")],
-    ops: Annotated[str | None, typer.Option(help="Functions, between commas.", show_default="all that the target offers")] = None,
-    dtypes: Annotated[str | None, typer.Option(help="float16, bfloat16, float32, float64.", show_default="those declared")] = None,
-    profile: Annotated[str | None, typer.Option(help="Arithmetic to judge by, for the declared one: float32, tf32, winograd_f4_3, ...")] = None,
-    budget: Annotated[str, typer.Option(help="Time for the cases; whole rounds are judged, the first in any case.")] = "60s",
-    rounds: Annotated[int | None, typer.Option(min=1, help="Judge so many rounds, whatever the time.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of all cases: same seed and rounds, same report.")] = 0,
-    isolate: Annotated[bool | None, typer.Option("--isolate/--no-isolate", help="Run the target in a process of its own.",
-                                                 show_default="yes for built-in adapters")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes to judge in.")] = 1,
-    scheduler: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Judge on the Dask cluster there, such as tcp://host:8786.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the report as JSON.")] = None,
-    html_file: Annotated[Path | None, typer.Option("--html", help="Write the report as a page.")] = None,
-    junit_file: Annotated[Path | None, typer.Option("--junit", help="Write the report as JUnit XML.")] = None,
-    known_failures: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Patterns of keys, one a line, that may fail.")] = None,
-    scripts: Annotated[Path | None, typer.Option(help="Folder for stand-alone scripts of the smallest failing cases.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the interrupted report that --json names.")] = False,
+    cases: judging.Cases,
+    files: judging.Files,
+    running: judging.Running,
 ) -> None:
     """Put an implementation on trial against the reference; exit status 0 if it conforms, 1 if not, 2 if it could not be judged.
 
@@ -144,12 +132,9 @@ def judge(
 
     npreparam judge mymodule:target --ops conv2d,linear --budget 30s --scripts failures
     """
-    given = {"json": json_file, "html": html_file, "junit": junit_file, "known failures": known_failures, "scripts": scripts}
     try:
-        formats = None if dtypes is None else tuple(part.strip() for part in dtypes.split(","))
-        trial = judging.Trial(target, judging.as_ops(ops), formats, profile, judging.as_seconds(budget), rounds, seed, isolate, jobs,
-                              {name: path for name, path in given.items() if path is not None}, resume)
-        with nullcontext() if scheduler is None else connected(scheduler) as executor:
+        trial = judging.Trial.of(target, cases, files, running)
+        with nullcontext() if running.scheduler is None else connected(running.scheduler) as executor:
             status = judging.judge(trial, Console(), executor)
     except (FormatError, ArgumentError, ImportError, OSError) as error:
         Console(stderr=True).print(f"npreparam judge: {error}", style="red", markup=False, soft_wrap=True)
@@ -181,7 +166,7 @@ def vectors(
         raise typer.Exit(1)
 
 
-app.command()(train)
+app.command()(grouped(train))
 
 
 @app.command()

@@ -78,6 +78,13 @@ def prepare(outputs: Mapping[str, Path | None], sources: tuple[Path, ...], overw
         raise ArgumentError(f"{' and '.join(paths)} must be different files")
 
 
+def refuse_graph(source: Path, other: str) -> None:
+    """Refuse to take an ONNX graph for a bag of tensors: what its nodes tell would have to be guessed, and a wrong guess would be certified."""
+    if source.suffix.lower() == ".onnx":
+        raise ArgumentError(f"IN (={source}) is an ONNX graph, whose nodes tell what tensors do not (eps, strides, what is transposed), "
+                            f"but {other} is none; name an .onnx file")
+
+
 @contextmanager
 def progress(blocks: tuple[Block, ...], console: Console) -> Iterator[Callable[[], None]]:
     """A step to call after each block, shown as a progress bar where there are many."""
@@ -89,6 +96,7 @@ def progress(blocks: tuple[Block, ...], console: Console) -> Iterator[Callable[[
 def run_fuse(source: Path, out: Path, answers: Answers, reports: Reports, choices: Mapping[str, Any], console: Console) -> Verdict:
     """Fuse a file; what is wrong, for which nothing is written, and what is only to be told."""
     dtype, dry = dtype_of(choices["dtype"]), choices["dry_run"]
+    refuse_graph(source, f"OUT (={out})")
     if out.suffix.lower() not in WRITTEN:
         raise ArgumentError(f"OUT (={out}) must end in {' or '.join(WRITTEN)}, the formats that are written")
     prepare({"OUT": None if dry else out, "--report": reports.report, "--html": reports.html}, (source,), reports.overwrite)
@@ -113,6 +121,7 @@ def run_fuse(source: Path, out: Path, answers: Answers, reports: Reports, choice
 
 def run_verify(source: Path, other: Path, answers: Answers, reports: Reports, force: bool, console: Console) -> Verdict:
     """Check that a file is what fusing another gives: every stored number, and all tensors that pass through bit for bit."""
+    refuse_graph(source, f"FUSED (={other})")
     prepare({"--report": reports.report, "--html": reports.html}, (source, other), reports.overwrite)
     tensors, stored = load(source), load(other)
     said = _said(stored.metadata.get("npreparam"))

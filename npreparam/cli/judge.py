@@ -13,8 +13,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -35,6 +36,40 @@ SAVE_SECONDS = 5.0  # between two partial reports
 SHOWN = 20  # kinds of failures: function, level and phase
 
 
+@dataclass(frozen=True)
+class Cases:
+    """Options: what is judged, and how much of it."""
+
+    ops: Annotated[str | None, typer.Option(help="Functions, between commas.", show_default="all that the target offers")] = None
+    dtypes: Annotated[str | None, typer.Option(help="float16, bfloat16, float32, float64.", show_default="those declared")] = None
+    profile: Annotated[str | None, typer.Option(help="Arithmetic to judge by, for the declared one: float32, tf32, winograd_f4_3, ...")] = None
+    budget: Annotated[str, typer.Option(help="Time for the cases; whole rounds are judged, the first in any case.")] = "60s"
+    rounds: Annotated[int | None, typer.Option(min=1, help="Judge so many rounds, whatever the time.")] = None
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all cases: same seed and rounds, same report.")] = 0
+
+
+@dataclass(frozen=True)
+class Files:
+    """Options: what is written and read."""
+
+    json: Annotated[Path | None, typer.Option("--json", help="Write the report as JSON.")] = None
+    html: Annotated[Path | None, typer.Option("--html", help="Write the report as a page.")] = None
+    junit: Annotated[Path | None, typer.Option("--junit", help="Write the report as JUnit XML.")] = None
+    known_failures: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Patterns of keys, one a line, that may fail.")] = None
+    scripts: Annotated[Path | None, typer.Option(help="Folder for stand-alone scripts of the smallest failing cases.")] = None
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the interrupted report that --json names.")] = False
+
+
+@dataclass(frozen=True)
+class Running:
+    """Options: where the target and the judge run."""
+
+    isolate: Annotated[bool | None, typer.Option("--isolate/--no-isolate", help="Run the target in a process of its own.",
+                                                 show_default="yes for built-in adapters")] = None
+    jobs: Annotated[int, typer.Option(min=1, help="Processes to judge in.")] = 1
+    scheduler: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Judge on the Dask cluster there, such as tcp://host:8786.")] = None
+
+
 @dataclass
 class Trial:
     """The options of one run."""
@@ -50,6 +85,14 @@ class Trial:
     jobs: int = 1
     files: Mapping[str, Path] = field(default_factory=dict)  # "json", "html", "junit", "known failures", "scripts"
     resume: bool = False
+
+    @classmethod
+    def of(cls, target: str, cases: Cases, files: Files, running: Running) -> Trial:
+        """From the options of a command. Raises ArgumentError."""
+        formats = None if cases.dtypes is None else tuple(part.strip() for part in cases.dtypes.split(","))
+        named = {"json": files.json, "html": files.html, "junit": files.junit, "known failures": files.known_failures, "scripts": files.scripts}
+        return cls(target, as_ops(cases.ops), formats, cases.profile, as_seconds(cases.budget), cases.rounds, cases.seed, running.isolate,
+                   running.jobs, {name: path for name, path in named.items() if path is not None}, files.resume)
 
     def settings(self) -> dict[str, Any]:
         """What must be the same for a report to be resumed."""
@@ -159,7 +202,8 @@ def _tell(failures: list[Verdict], sweep: Sweep, known: KnownFailures, console: 
     for verdict in failures:
         groups.setdefault((verdict.op, str(verdict.level), verdict.phase), []).append(verdict)
     for verdict, *others in list(groups.values())[:SHOWN]:
-        console.print(f"{verdict.level} {verdict.key} ({verdict.name}): {verdict.explanation}"
+        case = f", case '{verdict.name}'" if verdict.name else ""
+        console.print(f"{verdict.level} {verdict.key}{case}: {verdict.explanation}"
                       + "".join(f"; looks like {name}" for name in verdict.diagnosis[:1])
                       + (f" (and {len(others)} more)" if others else ""), markup=False, soft_wrap=True)
     if len(groups) > SHOWN:

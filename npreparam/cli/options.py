@@ -19,7 +19,7 @@ from npreparam.checkpoints import Recognition, read_patterns, recognise
 class Answers:
     """What a user says of a checkpoint that its tensors do not."""
 
-    family: Annotated[str, typer.Option(help="auto, a family's name, or a TOML file of your own patterns (see above).")] = "auto"
+    family: Annotated[str, typer.Option(help="auto, a family's name, or a TOML file of your own patterns (`fuse --help` shows one).")] = "auto"
     eps: Annotated[float | None, typer.Option(min=0, help="The batch norms' eps, where the family does not tell it.")] = None
     stride: Annotated[int | None, typer.Option(min=1, help="The blocks' stride.")] = None
     identity: Annotated[bool | None, typer.Option("--identity/--no-identity", help="Whether x itself is added where that leaves no tensor.")] = None

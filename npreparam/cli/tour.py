@@ -129,7 +129,7 @@ class Tour:
         self.say(f"{len(images)} held-out images: largest difference of the logits {difference:.2e}, {scaled:.2e} of the largest logit; "
                  f"predictions {'identical' if same else 'DIFFER'}.")
         self.say(f"The same in float64, where rounding hides nothing: {wide:.2e}; "
-                 f"two correct evaluations cannot differ by more than {bound:.2e}.")
+                 f"two correct float64 evaluations cannot differ by more than {bound:.2e}.")
         self.say(f"Parameters {counts[0]:,} -> {counts[1]:,}. "
                  f"Speed {speeds[0]:,.0f} -> {speeds[1]:,.0f} images/s ({speeds[1] / speeds[0]:.1f}x).")
 

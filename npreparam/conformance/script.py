@@ -6,6 +6,7 @@ import base64
 import inspect
 import io
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -109,6 +110,7 @@ def standalone(case: Case, verdict: Verdict, spec: str, declaration: Declaration
     Other questions than one plain call (`Case.relation`) are told, not repeated.
     """
     place, _, attribute = spec.partition(":")
+    place = str(Path(place).resolve()) if place.endswith(".py") else place  # so that it may be run from anywhere
     profile = profile or declaration.profile(case.dtype)
     found = truths(case, declaration, profile)
     positional, keywords = bound_arguments(case.op, by_convention(declaration, case.op, case.arguments))

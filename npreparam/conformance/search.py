@@ -76,6 +76,19 @@ class DrawnSource:
         return self.draw(arrays(np.float64, shape, elements=elements, fill=st.just(fill))).astype(self.dtype)
 
 
+def _arguments(key: Key) -> Any:
+    """A strategy for the arguments of a key's function."""
+    from hypothesis import strategies as st
+
+    @st.composite
+    def arguments(draw: st.DrawFn) -> dict[str, Any]:
+        source = DrawnSource(draw, key.dtype)
+        geometry, builder = BUILDERS[key.op]
+        return builder(source, geometry(source))
+
+    return arguments()
+
+
 def search(key: Key, runner: Runner, profile: Profile | None = None, examples: int = EXAMPLES) -> tuple[Case | None, Verdict]:
     """The smallest failing case that is found, or the one with the largest error/bound, with its verdict.
 
@@ -84,7 +97,6 @@ def search(key: Key, runner: Runner, profile: Profile | None = None, examples: i
     try:
         from hypothesis import HealthCheck, Phase, given, settings, target
         from hypothesis import seed as seeded
-        from hypothesis import strategies as st
     except ImportError:
         reason = "needs Hypothesis: pip install 'npreparam[judge]'"
         return None, Verdict(Level.ABSENT, key.op, key.phase, key.dtype, "search", key, explanation=reason)
@@ -93,16 +105,10 @@ def search(key: Key, runner: Runner, profile: Profile | None = None, examples: i
     failed: list[tuple[Case, Verdict]] = []
     left = SHRINKS
 
-    @st.composite
-    def arguments(draw: st.DrawFn) -> dict[str, Any]:
-        source = DrawnSource(draw, key.dtype)
-        geometry, builder = BUILDERS[key.op]
-        return builder(source, geometry(source))
-
     @seeded(key.seed * 1_000_003 + key.index)
     @settings(max_examples=examples, database=None, deadline=None, phases=(Phase.generate, Phase.target, Phase.shrink),
               suppress_health_check=list(HealthCheck), report_multiple_bugs=False, print_blob=False)
-    @given(arguments())
+    @given(_arguments(key))
     def trial(given_arguments: dict[str, Any]) -> None:
         nonlocal left
         left -= bool(failed)
@@ -120,10 +126,8 @@ def search(key: Key, runner: Runner, profile: Profile | None = None, examples: i
     try:
         with _same_everywhere():
             trial()
-    except _FoundError:
-        return failed[0]
     except Exception:
-        if failed:  # found to be flaky, since SHRINKS are used up or the target changes its mind: it failed once, which is enough
-            return failed[0]
-        raise
-    return best[0]
+        if not failed:
+            raise
+        # _FoundError, or found to be flaky, since SHRINKS are used up or the target changes its mind: it failed once, which is enough
+    return (failed or best)[0]

@@ -194,3 +194,19 @@ class Distribution:
     def _expand(self, value: Any) -> Parameter:
         """A number or parameter of batch shape + event shape."""
         return expanded(as_value(value, "value", self.dtype), (*self.batch_shape, *self.event_shape))
+
+
+class OfBase(Distribution):
+    """A distribution made of another one, `base`, whose noise it takes."""
+
+    base: Distribution
+
+    def noise_shape(self, shape: Any = ()) -> Shape:
+        """The base's."""
+        return self.base.noise_shape(shape)
+
+    def _noise(self, shape: Shape, rng: np.random.Generator) -> Array:
+        return self.base._noise(shape, rng)
+
+    def _admitted(self, eps: Any) -> Any:
+        return self.base._admitted(eps)

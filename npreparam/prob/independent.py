@@ -7,11 +7,11 @@ from typing import Any
 from npreparam import ops
 from npreparam._errors import ArgumentError
 from npreparam._shapes import as_int
-from npreparam.prob._distribution import Array, Distribution, Shape
+from npreparam.prob._distribution import Distribution, OfBase
 from npreparam.prob._parameters import Parameter
 
 
-class Independent(Distribution):
+class Independent(OfBase):
     """The last `axes` batch axes of `base` as event axes: log p(x) = sum of the base's log p over them.
 
     >>> import numpy as np
@@ -32,16 +32,6 @@ class Independent(Distribution):
     def sum(self, value: Parameter) -> Parameter:
         """`value` summed over the axes that became event axes."""
         return ops.sum(value, tuple(range(-self.axes, 0))) if self.axes else value
-
-    def noise_shape(self, shape: Any = ()) -> Shape:
-        """The base's."""
-        return self.base.noise_shape(shape)
-
-    def _noise(self, shape: Shape, rng: Any) -> Array:
-        return self.base._noise(shape, rng)
-
-    def _admitted(self, eps: Any) -> Any:
-        return self.base._admitted(eps)
 
     def _transform(self, eps: Any) -> Parameter:
         return self.base._transform(eps)

@@ -10,7 +10,7 @@ import numpy as np
 
 from npreparam import ops
 from npreparam._errors import ArgumentError, ShapeError
-from npreparam.prob._distribution import Array, Distribution, Shape
+from npreparam.prob._distribution import Distribution, OfBase, Shape
 from npreparam.prob._parameters import POSITIVE, REAL, Parameter, Rule, as_parameters, as_value, check_rule
 from npreparam.tape.tensor import value_of
 
@@ -164,7 +164,7 @@ def _broadcasts_to(shape: Shape, whole: Shape) -> bool:
         return False
 
 
-class TransformedDistribution(Distribution):
+class TransformedDistribution(OfBase):
     """The law of y = t_k(...t_1(X)) for X ~ base: log p(y) = log p(x) - sum of the log-determinants, over event axes too.
 
     Raises ShapeError for a transform whose parameters have batch axes that the base has not; ArgumentError in log_prob for y outside the image of
@@ -189,16 +189,6 @@ class TransformedDistribution(Distribution):
                                  f"broadcast to the base's batch and event shape {whole}; give the base its parameters in that shape")
         self.parameters, self.noise_law = base.parameters, base.noise_law  # type: ignore[misc]
         self.support = Rule("any number", lambda x: ~np.isnan(x))  # type: ignore[misc]
-
-    def noise_shape(self, shape: Any = ()) -> Shape:
-        """The base's."""
-        return self.base.noise_shape(shape)
-
-    def _noise(self, shape: Shape, rng: Any) -> Array:
-        return self.base._noise(shape, rng)
-
-    def _admitted(self, eps: Any) -> Any:
-        return self.base._admitted(eps)
 
     def _transform(self, eps: Any) -> Parameter:
         return self._forward(self.base._transform(eps))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from npreparam.checkpoints import fuse_graph
+from npreparam.checkpoints import fuse_graph, verify_graph
 
 VARIANCE, EPS = 0.75, 0.25  # the root of their sum is 1
 
@@ -94,6 +94,26 @@ def written(folder, model, name="m.onnx"):
     path = folder / name
     path.write_bytes(model.SerializeToString())
     return path
+
+
+def fused(tmp_path, builder, *outputs, insist=False, size=None):
+    """Both models, after checking that the fused one is valid, agrees bit for bit, and verifies."""
+    import onnx
+    model = builder.model(*outputs, size=size)
+    path = written(tmp_path, model)
+    result = fuse_graph(path, insist=insist)
+    assert result.held, result.faults
+    x = builder.images(*(size or ())[:1])
+    for ours, theirs in zip(evaluate(result.model, x), evaluate(model, x), strict=True):
+        assert ours.shape == theirs.shape
+        assert (ours == theirs).all()
+    onnx.checker.check_model(result.model, full_check=True)
+    if result.rows:
+        result.save(tmp_path / "out.onnx")
+        assert verify_graph(path, tmp_path / "out.onnx").faults == []
+    assert [v.SerializeToString() for v in (*result.model.graph.input, *result.model.graph.output)] \
+        == [v.SerializeToString() for v in (*model.graph.input, *model.graph.output)]
+    return result
 
 
 def operators(model):

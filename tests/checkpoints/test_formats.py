@@ -3,7 +3,6 @@
 import os
 import struct
 import sys
-import threading
 import zipfile
 
 import numpy as np
@@ -216,42 +215,6 @@ def test_entry_is_for_pickled_files(tmp_path):
     save(tmp_path / "w.npz", {"w": NUMBERS})
     with pytest.raises(FormatError, match="picks among the sets of weights in a pickled file, but this is npz"):
         load(tmp_path / "w.npz", entry="model")
-
-
-def test_two_threads_may_save_to_one_path(tmp_path):
-    """Whoever is last is whole; nobody removes another's temporary file."""
-    path, begun, errors = tmp_path / "x.npz", threading.Barrier(2), []
-
-    def saved(value):
-        try:
-            begun.wait()
-            for _ in range(20):
-                save(path, {"a": np.full(1000, value)})
-        except Exception as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=saved, args=(value,)) for value in (1.0, 2.0)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
-    assert len(set(load(path)["a"].tolist())) == 1
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_saving_never_leaves_half_a_file(tmp_path, monkeypatch):
-    path = tmp_path / "w.safetensors"
-    save(path, {"w": NUMBERS})
-    before = path.read_bytes()
-
-    def full(*_):
-        raise OSError("no space left")
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="no space left"):
-        save(path, {"w": 2 * NUMBERS})
-    assert path.read_bytes() == before
-    assert os.listdir(tmp_path) == ["w.safetensors"]
 
 
 def test_a_file_may_be_replaced_by_what_was_read_from_it(tmp_path):
