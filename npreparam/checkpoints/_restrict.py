@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -24,6 +25,8 @@ from npreparam.checkpoints.expression import (
     nodes,
     tensor_names,
 )
+from npreparam.fuse import AffineConv
+from npreparam.fuse.scalars import Scalars
 
 PART = 2**17  # numbers that are read at a time
 
@@ -208,3 +211,30 @@ class Restriction:
         wanted, chosen = (range(channels) if some is None else some for some in (columns, rows))
         matrix = np.eye(len(chosen), len(wanted), chosen.start - wanted.start)
         return Conv(self._keep(f"[{chosen}, {wanted}]", matrix), stride=1, groups=1)
+
+
+class Pairs:
+    """Single outputs and inputs of an expression that can be restricted, of the parameters behind both alone; counterpart of `Rows`.
+
+    A pair has as many products as channels lie between, a row as many times more as there are inputs. That row is worth its price only as
+    fractions, which are multiplied over a common denominator.
+    """
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+        self.products: Counter[Scalars] = Counter()
+
+    def entry(self, row: int, column: int, outputs: int) -> Callable[[Scalars], AffineConv]:
+        """One of the `outputs` and one input channel of the whole map, whose borders are known to be exact; see `correctly_rounded`."""
+        expression, tensors = self.reader.expression, self.reader.tensors
+        restriction = Restriction({name: tensors[name] for name in tensor_names(expression)})
+        inputs = input_channels(expression, tensors)
+        pair = restriction.of(expression, range(row, row + 1), range(column, column + 1), inputs)
+
+        def read(scalars: Scalars) -> AffineConv:
+            self.reader.budget.check(scalars, self.products[scalars])
+            part = Reader(pair, restriction.tensors)
+            conv = part.read(pair, scalars, input_channels(pair, restriction.tensors))
+            self.products[scalars] += part.products
+            return conv
+        return read

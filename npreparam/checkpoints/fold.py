@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike
 from npreparam._errors import FusionError
 from npreparam.checkpoints._read import Array, CostlyError, Reader, Tensors
 from npreparam.checkpoints._recognise import Block
-from npreparam.checkpoints._restrict import Part, parts_of
+from npreparam.checkpoints._restrict import Pairs, Part, can_restrict, parts_of
 from npreparam.checkpoints._rows import Rows
 from npreparam.checkpoints.expression import Conv, Expression, leaves
 from npreparam.fuse import AffineConv, to_conv_transpose2d
@@ -61,7 +61,8 @@ def fold(block: Block, tensors: Tensors, dtype: DTypeLike | None = None) -> Fold
 
 def _folded(expression: Expression, tensors: Tensors, dtype: np.dtype[Any]) -> Folded:
     """Part by part, so that little memory beyond the result is used."""
-    single, factors = Rows(Reader(expression, tensors)), sum(1 for _ in leaves(expression)) + 1
+    reader, factors = Reader(expression, tensors), sum(1 for _ in leaves(expression)) + 1
+    single = Pairs(reader) if can_restrict(expression) and not reader.budget.rational else Rows(reader)
     kernels, shifts, ways = [], [], set()
     for part in parts_of(expression, tensors):
         conv, way = read_rounded(part.reader, partial(_entry, single, part), dtype, factors)
@@ -70,7 +71,7 @@ def _folded(expression: Expression, tensors: Tensors, dtype: np.dtype[Any]) -> F
     return Folded(np.concatenate(kernels), np.concatenate(shifts), ONCE if ONCE in ways else EXACTLY)
 
 
-def _entry(single: Rows, part: Part, row: int, column: int, conv: AffineConv) -> Read:
+def _entry(single: Rows | Pairs, part: Part, row: int, column: int, conv: AffineConv) -> Read:
     """One output and one input of a part, as the part numbers them."""
     return single.entry((part.rows.start or 0) + row, part.column + column, part.outputs or conv.outputs)
 

@@ -7,8 +7,8 @@ import pytest
 
 from npreparam.checkpoints import _read, _restrict, certify, recognise
 from npreparam.checkpoints import expression as e
-from npreparam.checkpoints._read import Reader, input_channels
-from npreparam.checkpoints._restrict import Restriction, can_restrict, common_groups, output_channels, parts_of
+from npreparam.checkpoints._read import CostlyError, Reader, input_channels
+from npreparam.checkpoints._restrict import Pairs, Restriction, can_restrict, common_groups, output_channels, parts_of
 from npreparam.checkpoints.fold import fold
 from npreparam.checkpoints.transform import fused_shape
 from npreparam.fuse import regroup, rounded
@@ -155,6 +155,36 @@ def test_parts_keep_groups(groups, monkeypatch):
         in_parts = folding._folded(expression, tensors, np.dtype(np.float32))
         assert_same_bits(in_parts.weight, at_once.weight)
         assert_same_bits(in_parts.bias, at_once.bias)
+
+
+@pytest.mark.parametrize(("expression", "tensors"), list(expressions()))
+def test_pairs_are_those_of_the_whole(expression, tensors):
+    """With ==, and each at the price of the parameters behind it alone."""
+    if not can_restrict(expression):
+        pytest.skip("read as rows")
+    reader = Reader(expression, tensors)
+    whole = reader(EXACT)
+    dense, pairs = regroup(whole, 1), Pairs(reader)
+    for row, column in ((0, 0), (whole.outputs - 1, whole.inputs - 1), (0, whole.inputs - 1)):
+        before = pairs.products[EXACT]
+        pair = pairs.entry(row, column, whole.outputs)(EXACT)
+        assert (pair.outputs, pair.inputs, pair.bias[0]) == (1, 1, dense.bias[row])
+        for tap, block in zip(dense.taps, dense.blocks, strict=True):
+            assert sum(each[0, 0] for at, each in zip(pair.taps, pair.blocks, strict=True) if at == tap) == block[row, column]
+        assert pairs.products[EXACT] - before <= max(1, reader.products)
+    reader.budget.products[EXACT] = -1
+    with pytest.raises(CostlyError):
+        pairs.entry(0, 0, whole.outputs)(EXACT)
+
+
+def test_large_blocks_with_batch_norms_are_correctly_rounded():
+    """Some of 37 000 numbers are decided by balls; rows of them would cost more than is affordable."""
+    tensors = state(STATES["dbb"].replace("4", "64"), seed=1)
+    tensors = {name: values.astype(np.float32) for name, values in tensors.items()}
+    block, = recognise(tensors, "dbb", **OPTIONS).blocks
+    folded = fold(block, tensors)
+    assert folded.weight.shape == (64, 64, 3, 3)
+    assert folded.rounding == "correctly rounded"
 
 
 def test_tiers(monkeypatch):

@@ -235,6 +235,18 @@ def test_a_failing_case_is_a_script_that_fails_for_the_target_and_passes_for_the
     assert run_script(path).returncode == 0
 
 
+def test_a_script_runs_from_any_folder(flipped, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    case = make_case(Key.parse("conv2d/geometry/float32/0/9"))
+    text = standalone(case, judge_case(case, InProcess("flipped.py")), "flipped.py", Declaration("mine"))
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    (tmp_path / "case.py").write_text(text)
+    found = run_script(tmp_path / "case.py")
+    assert found.returncode == 1
+    assert "instead of" in found.stdout  # and not a target that is not found
+
+
 def test_a_script_has_layouts_tuples_and_narrow_formats(tmp_path):
     ml_dtypes = pytest.importorskip("ml_dtypes")
     target = tmp_path / "strided.py"
