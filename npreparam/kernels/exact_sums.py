@@ -5,11 +5,22 @@ as integers, and so are products of one e + e', cut into limbs: of a negative nu
 `bins[e, k]` is the sum of limb k of what has exponent e; a limb has at most 27 bits, which leaves room for 2^36 elements. The bins of a channel
 are added up in two's complement of DIGIT bits to a digit; so nothing is ever rounded, in whatever order it is summed.
 
+Float32 is seldom in need of bins. Let e be the largest biased exponent of a channel in a, and U = 2^(base - 150), base = max(e - 22, 1). An
+element that is 0 or has at least the exponent `base` is an integer times U, and smaller than 2^46*U. Adding and subtracting cut = 1.5*2^75*U
+rounds it to ah, a multiple of 2^23*U of at most 2^46*U, and leaves al, |al| <= 2^22*U; in b, likewise, with V. So the terms
+
+    a       ah*bh       ah*bl + al*bh       al*bl       are integers, at most 2^46 in size, times
+    U       2^46*U*V    2^23*U*V            U*V
+
+and TERMS = 128 of them add up in float64 with no rounding, to at most 2^53 such units: vector code, then 16 lanes of it are added as integers.
+A piece of a row that holds anything smaller, and a channel with a NaN or infinity, goes to the bins.
+
 `specials[c]` gets bit 1 for a NaN in a, 2 for +inf, 4 for -inf, and 8 for any of them in b; in the sums 0 takes their place.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -21,6 +32,9 @@ from npreparam.kernels._compile import kernel
 
 Array = NDArray[Any]
 SINGLE_LIMB, DOUBLE_LIMB, DIGIT = 24, 27, 32  # bits
+BIAS, SPAN, HALF = 150, 22, 23  # the unit of float32 is 2^-150; exponents of a grid, and the bits of al
+LANES, TERMS = 16, 128
+PIECE = LANES * TERMS
 DIGITS = {4: 24, 8: 140}  # of a sum of products, by the size of a float in bytes: 560 or 4279 bits, with room for 2^36 terms
 SMALL = 20_000  # elements below which waking a second thread costs more than it saves
 
@@ -34,71 +48,141 @@ def special(negative: bool, fraction: int) -> int:
 
 
 @kernel
-def fold(bins: Any, first: int, last: int, limb: int, step: int, digits: Any) -> None:
-    """The sum over e and k of bins[e, first + k]*2^(e*step + k*limb) as digits of two's complement; the columns first..last-1 are set to 0."""
+def add_at(value: int, position: int, digits: Any) -> None:
+    """digits += value*2^position, without carries."""
     mask = np.int64((1 << DIGIT) - 1)
+    at, shift = position // DIGIT, position % DIGIT
+    low, high = (value & mask) << shift, (value >> DIGIT) << shift
+    digits[at] += low & mask
+    digits[at + 1] += (low >> DIGIT) + (high & mask)
+    digits[at + 2] += high >> DIGIT
+
+
+@kernel
+def fold(bins: Any, first: int, last: int, limb: int, step: int, digits: Any) -> None:
+    """Add the sum over e and k of bins[e, first + k]*2^(e*step + k*limb) to the digits; the columns first..last-1 are set to 0."""
     for e in range(bins.shape[0]):
         for k in range(first, last):
-            value, position = bins[e, k], e * step + (k - first) * limb
-            if value:
+            if bins[e, k]:
+                add_at(bins[e, k], e * step + (k - first) * limb, digits)
                 bins[e, k] = 0
-                at, shift = position // DIGIT, position % DIGIT
-                low, high = (value & mask) << shift, (value >> DIGIT) << shift
-                digits[at] += low & mask
-                digits[at + 1] += (low >> DIGIT) + (high & mask)
-                digits[at + 2] += high >> DIGIT
-    carry = np.int64(0)
+
+
+@kernel
+def carry(digits: Any) -> None:
+    """Leave DIGIT bits in each digit."""
+    mask, rest = np.int64((1 << DIGIT) - 1), np.int64(0)
     for at in range(digits.shape[0]):
-        carry += digits[at]
-        digits[at] = carry & mask
-        carry >>= DIGIT
+        rest += digits[at]
+        digits[at] = rest & mask
+        rest >>= DIGIT
+
+
+@kernel
+def bin_singles(a: Any, b: Any, at: int, length: int, bins: Any) -> int:
+    """Add a to bins[:, 0] and a*b to bins[:, 1:3] over a row of float32 bits; the code of its specials."""
+    code = np.int64(0)
+    for j in range(length):
+        p, q = np.int64(a[uintp(at + j)]), np.int64(b[uintp(at + j)])
+        e, f = (p >> 23) & 255, (q >> 23) & 255
+        m, k = (p & 0x7FFFFF) | (np.int64(e > 0) << 23), (q & 0x7FFFFF) | (np.int64(f > 0) << 23)
+        e, f, m, k = max(e, 1), max(f, 1), (m ^ (p >> 63)) - (p >> 63), (k ^ (q >> 63)) - (q >> 63)  # negated where the sign is set
+        if e == 255 or f == 255:
+            code |= (special(p < 0, p & 0x7FFFFF) if e == 255 else 0) | (8 if f == 255 else 0)
+            m, k = 0 if e == 255 else m, 0 if f == 255 else k
+        bins[uintp(e), 0] += m
+        bins[uintp(e + f), 1] += (m * k) & 0xFFFFFF
+        bins[uintp(e + f), 2] += (m * k) >> SINGLE_LIMB
+    return code
+
+
+@kernel
+def largest_exponent(bits: Any, c: int, shape: tuple[int, int, int]) -> int:
+    """The largest biased exponent in channel c of float32 bits."""
+    n, channels, length = shape
+    largest = np.int32(0)
+    for image in range(n):
+        at = (image * channels + c) * length
+        for j in range(length):
+            largest = max(largest, bits[uintp(at + j)] & np.int32(0x7FFFFFFF))
+    return np.int64(largest) >> 23
+
+
+@kernel
+def on_grid(bits: Any, at: int, length: int, base: int) -> bool:
+    """Whether each element of a row of float32 bits is 0 or has a biased exponent of at least `base`."""
+    least, smallest = np.int32(base << 23), np.int32(0x7FFFFFFF)
+    for j in range(length):
+        size = bits[uintp(at + j)] & np.int32(0x7FFFFFFF)
+        smallest = min(smallest, size if size else np.int32(0x7FFFFFFF))
+    return smallest >= least
+
+
+@kernel
+def grid_sums(a: Any, b: Any, at: int, length: int, cuts: tuple[float, float], sums: Any) -> None:
+    """sums[:, j % LANES] += (a, ah*bh, ah*bl + al*bh, al*bl) over the elements j of a row of float32."""
+    for j in range(0, length - length % LANES, LANES):
+        for lane in range(LANES):
+            v, w = np.float64(a[uintp(at + j + lane)]), np.float64(b[uintp(at + j + lane)])
+            high, top = (v + cuts[0]) - cuts[0], (w + cuts[1]) - cuts[1]
+            low, rest = v - high, w - top
+            sums[0, lane] += v
+            sums[1, lane] += high * top
+            sums[2, lane] += high * rest + low * top
+            sums[3, lane] += low * rest
+    for j in range(length - length % LANES, length):
+        v, w = np.float64(a[uintp(at + j)]), np.float64(b[uintp(at + j)])
+        high, top = (v + cuts[0]) - cuts[0], (w + cuts[1]) - cuts[1]
+        low, rest = v - high, w - top
+        sums[0, j % LANES] += v
+        sums[1, j % LANES] += high * top
+        sums[2, j % LANES] += high * rest + low * top
+        sums[3, j % LANES] += low * rest
+
+
+@kernel
+def fold_grid(sums: Any, base: tuple[int, int], digits: Any) -> None:
+    """Add `sums`, which are set to 0, to the digits of sum a and of sum a*b."""
+    both = base[0] + base[1]
+    for q in range(4):
+        position, unit = (base[0], BIAS) if q == 0 else (both + (3 - q) * HALF, 2 * BIAS)
+        scale, total = math.ldexp(1.0, unit - position), np.int64(0)
+        for lane in range(LANES):
+            total += np.int64(sums[q, lane] * scale)
+            sums[q, lane] = 0.0
+        add_at(total, position, digits[min(q, 1)])
 
 
 @kernel
 def single_sums(first: int, last: int, a: Any, b: Any, shape: tuple[int, int, int], digits: Any, specials: Any) -> None:
-    """digits[c] = (sum a, sum a*b) for the channels first..last-1 of float32 bits a and b, flat, of shape (N, C, H*W)."""
+    """digits[c] = (sum a, sum a*b) for the channels first..last-1 of float32 a and b, flat, of shape (N, C, H*W)."""
     n, channels, length = shape
-    bins = np.zeros((512, 3), np.int64)
+    bins, sums, abits, bbits = np.zeros((512, 3), np.int64), np.zeros((4, LANES)), a.view(np.int32), b.view(np.int32)
+    square = a.ctypes.data == b.ctypes.data
     for c in range(first, last):
-        for image in range(n):
-            at = (image * channels + c) * length
-            for j in range(length):
-                p, q = np.int64(a[uintp(at + j)]), np.int64(b[uintp(at + j)])
-                e, f = (p >> 23) & 255, (q >> 23) & 255
-                m, k = (p & 0x7FFFFF) | (np.int64(e > 0) << 23), (q & 0x7FFFFF) | (np.int64(f > 0) << 23)
-                e, f, m, k = max(e, 1), max(f, 1), (m ^ (p >> 63)) - (p >> 63), (k ^ (q >> 63)) - (q >> 63)  # negated where the sign is set
-                if e == 255 or f == 255:
-                    specials[c] |= (special(p < 0, p & 0x7FFFFF) if e == 255 else 0) | (8 if f == 255 else 0)
-                    m, k = 0 if e == 255 else m, 0 if f == 255 else k
-                bins[uintp(e), 0] += m
-                bins[uintp(e + f), 1] += (m * k) & 0xFFFFFF
-                bins[uintp(e + f), 2] += (m * k) >> SINGLE_LIMB
-        fold(bins, 0, 1, SINGLE_LIMB, 1, digits[c, 0])
-        fold(bins, 1, 3, SINGLE_LIMB, 1, digits[c, 1])
-
-
-@kernel
-def single_squares(first: int, last: int, a: Any, shape: tuple[int, int, int], digits: Any, specials: Any) -> None:
-    """`single_sums` where b is a: faster, since what belongs to an element lies side by side, and neighbours go to different sets of bins."""
-    n, channels, length = shape
-    bins = np.zeros((4 * 256, 4), np.int64)
-    for c in range(first, last):
-        for image in range(n):
-            at = (image * channels + c) * length
-            for j in range(length):
-                p = np.int64(a[uintp(at + j)])
-                e = (p >> 23) & 255
-                m = (p & 0x7FFFFF) | (np.int64(e > 0) << 23)
-                if e == 255:
-                    specials[c] |= special(p < 0, p & 0x7FFFFF) | 8
-                    m = 0
-                e = max(e, 1) + ((j & 3) << 8)
-                bins[uintp(e), 0] += (m ^ (p >> 63)) - (p >> 63)
-                bins[uintp(e), 1] += (m * m) & 0xFFFFFF
-                bins[uintp(e), 2] += (m * m) >> SINGLE_LIMB
-        for first_bin in range(0, len(bins), 256):
-            fold(bins[first_bin : first_bin + 256], 0, 1, SINGLE_LIMB, 1, digits[c, 0])
-            fold(bins[first_bin : first_bin + 256], 1, 3, SINGLE_LIMB, 2, digits[c, 1])
+        top = largest_exponent(abits, c, shape)
+        tops = top, top if square else largest_exponent(bbits, c, shape)
+        base = max(tops[0] - SPAN, 1), max(tops[1] - SPAN, 1)
+        cuts = math.ldexp(1.5, base[0] - BIAS + HALF + 52), math.ldexp(1.5, base[1] - BIAS + HALF + 52)
+        terms, binned = 0, False
+        for piece in range(n * -(-length // PIECE)):
+            image, begin = piece % n, piece // n * PIECE
+            at, size = (image * channels + c) * length + begin, min(PIECE, length - begin)
+            if max(tops[0], tops[1]) < 255 and on_grid(abits, at, size, base[0]) and (square or on_grid(bbits, at, size, base[1])):
+                terms += -(-size // LANES)
+                if terms > TERMS:
+                    fold_grid(sums, base, digits[c])
+                    terms = -(-size // LANES)
+                grid_sums(a, b, at, size, cuts, sums)
+            else:
+                specials[c] |= bin_singles(abits, bbits, at, size, bins)
+                binned = True
+        fold_grid(sums, base, digits[c])
+        if binned:
+            fold(bins, 0, 1, SINGLE_LIMB, 1, digits[c, 0])
+            fold(bins, 1, 3, SINGLE_LIMB, 1, digits[c, 1])
+        carry(digits[c, 0])
+        carry(digits[c, 1])
 
 
 @kernel
@@ -130,6 +214,8 @@ def double_sums(first: int, last: int, a: Any, b: Any, shape: tuple[int, int, in
                 bins[e + f, 5] += highest >> DOUBLE_LIMB
         fold(bins, 0, 2, DOUBLE_LIMB, 1, digits[c, 0])
         fold(bins, 2, 6, DOUBLE_LIMB, 1, digits[c, 1])
+        carry(digits[c, 0])
+        carry(digits[c, 1])
 
 
 def exact_sums(a: Array, b: Array, shape: tuple[int, int, int]) -> tuple[list[int], list[int], Array]:
@@ -142,9 +228,8 @@ def exact_sums(a: Array, b: Array, shape: tuple[int, int, int]) -> tuple[list[in
     small = a.size < SMALL
     if size == 8:
         _threads.run(double_sums, channels, a.view(np.int64), b.view(np.int64), shape, digits, specials, small=small)
-    elif b is a:
-        _threads.run(single_squares, channels, a.view(np.int32), shape, digits, specials, small=small)
     else:
-        _threads.run(single_sums, channels, a.view(np.int32), b.view(np.int32), shape, digits, specials, small=small)
-    numbers = [[int.from_bytes(row.tobytes(), "little", signed=True) for row in pair] for pair in digits.astype(np.uint32)]
-    return [pair[0] for pair in numbers], [pair[1] for pair in numbers], specials
+        _threads.run(single_sums, channels, a, b, shape, digits, specials, small=small)
+    memory, stride = digits.astype("<u4").tobytes(), 4 * DIGITS[size]
+    numbers = [int.from_bytes(memory[at : at + stride], "little", signed=True) for at in range(0, len(memory), stride)]
+    return numbers[::2], numbers[1::2], specials

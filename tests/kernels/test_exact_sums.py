@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from npreparam.kernels import _threads
-from npreparam.kernels.exact_sums import exact_sums
+from npreparam.kernels.exact_sums import LANES, PIECE, SPAN, exact_sums
 
 UNIT = {"float32": 150, "float64": 1075}
 
@@ -92,3 +92,31 @@ def test_threads_and_order():
     assert exact_sums(a, a, shape)[:2] == want
     shuffled = np.ascontiguousarray(a.reshape(shape)[::-1, :, ::-1]).ravel()
     assert exact_sums(shuffled, shuffled, shape)[:2] == want
+
+
+def with_exponents(rng, exponents):
+    """float32 of random signs whose significands are all ones but for some of the last bits."""
+    significands = (1 << 24) - rng.integers(1, 4, exponents.shape)
+    return (rng.choice([-1.0, 1.0], exponents.shape) * significands * 2.0**exponents).astype(np.float32)
+
+
+@pytest.mark.parametrize("span", [0, SPAN, SPAN + 1])
+@pytest.mark.parametrize("lowest", [-149, -40, 104 - SPAN - 1])
+def test_the_edges_of_a_grid(lowest, span):
+    """The smallest elements on a grid, and the largest off it; as many terms as a lane takes, of one sign and of both, and one more; zeros."""
+    rng, length = np.random.default_rng(span), PIECE + LANES + 3
+    a, b = (with_exponents(rng, lowest + span * rng.integers(0, 2, (2, 2, length))) for _ in range(2))
+    a[0, 0], b[0, 0], a[1, 1, ::3] = np.abs(a[0, 0]), np.abs(b[0, 0]), 0
+    for shape in (a.shape, (2, 2, length), (2 * length, 2, 1), (1, 1, 4 * length)):
+        agree(a, b, shape)
+        agree(a, a, shape)
+        agree(b, np.full_like(a, 2.0**lowest), shape)
+
+
+def test_one_piece_off_the_grid():
+    """Beside pieces that are on it, and in a row of its own."""
+    a = with_exponents(np.random.default_rng(2), np.zeros((2, 3, 2 * PIECE + 7), int))
+    a[1, 1, PIECE + 3] = 2.0**-60
+    a[0, 2, 5] = 2.0**60
+    agree(a, a, a.shape)
+    agree(a, np.ascontiguousarray(a[::-1]), a.shape)
