@@ -27,7 +27,7 @@ Array = NDArray[Any]
 Floats = tuple[list[float], float]
 
 ROOT_BITS = 160  # the relative distance of a root's brackets is below 2^-(this - 2)
-SMALLEST = 2.0**-1074
+SMALLEST, TINY = 2.0**-1074, 2.0**-1000
 ONE = Fraction(1)
 NONE: Floats = [0.0, 0.0], 0.0
 
@@ -75,7 +75,12 @@ def as_floats(a: Number, root: InverseRoot | None = None, count: int = 2) -> Flo
         factor, blur = root.between(ROOT_BITS)[0], 2.0 ** (2 - ROOT_BITS)
     if isinstance(a, Special) or isinstance(factor, Special):
         return [math.nan] * count, math.nan
-    top, bottom = a.numerator * factor.numerator, a.denominator * factor.denominator  # need not be coprime
+    floats, lack = quotient(a.numerator * factor.numerator, a.denominator * factor.denominator, count)
+    return floats, lack + blur * abs(floats[0]) * (1 + 2.0**-50)
+
+
+def quotient(top: int, bottom: int, count: int = 1) -> Floats:
+    """`as_floats` of top/bottom, which need not be coprime: no greatest common divisor is looked for."""
     try:
         floats = [top / bottom]  # integers are divided with one correct rounding
         while len(floats) < count:
@@ -84,8 +89,7 @@ def as_floats(a: Number, root: InverseRoot | None = None, count: int = 2) -> Flo
             floats.append(top / bottom)
     except OverflowError:
         return [math.nan] * count, math.nan
-    lack = max(2.0**-53 * abs(floats[-1]), SMALLEST) if top else 0.0
-    return floats, lack + blur * abs(floats[0]) * (1 + 2.0**-50)
+    return floats, max(2.0**-53 * abs(floats[-1]), SMALLEST) if top else 0.0
 
 
 def row(center: Floats, slope: Floats, scale: Floats = NONE, shift: Floats = NONE, spread: float = 0.0) -> list[float]:
@@ -128,11 +132,53 @@ def settled(low: Array, high: Array, dtype: np.dtype[Any], repair: Callable[[Arr
     return value, opened.size
 
 
-def rounded_affine(x: Array, g: Array | None, table: list[list[float]], shape: tuple[int, int, int], dtype: np.dtype[Any],
-                   repair: Callable[[int], int], undefined: Sequence[bool] = ()) -> tuple[Array, int]:
-    """The map of the kernel `affine` over flat x and g, correctly rounded, flat; NaN where x or g is, and in channels that are `undefined`."""
+def near_table(*columns: Any) -> Array:
+    """The constants of `kernels.affine.settle`, a row for each channel; NaN, which decides nothing, where they are too large or too small."""
+    table = np.stack(np.broadcast_arrays(*columns), axis=1) + 0.0  # no -0
+    sizes = np.abs(table)
+    table[~((sizes == 0) | (sizes >= kernels.affine.LEAST) & (sizes <= kernels.affine.MOST)).all(axis=1)] = np.nan
+    return table
+
+
+def rounded_near(value: Array, size: Array, dtype: np.dtype[Any], repair: Callable[[int], int]) -> Array:
+    """The numbers that are within 16u of `size` of float64 values, correctly rounded; those not decided are `repair(index)`, bits."""
+    with np.errstate(all="ignore"):
+        bound = kernels.affine.NEAR * kernels.affine.UNIT * size + TINY  # more than the roundings of the ends, and than products that underflow
+        low, high = value - bound, value + bound
+        finite = np.isfinite(low) & np.isfinite(high)
+        low, high = np.where(finite, low, np.nan), np.where(finite, high, 0)
+    return settled(low, high, dtype, lambda opened: [repair(index) for index in opened.tolist()])[0]
+
+
+def rounded_affine(x: Array, g: Array | None, table: Callable[[int], list[float]], shape: tuple[int, int, int], dtype: np.dtype[Any],
+                   repair: Callable[[int], int], undefined: Callable[[int], bool] = lambda c: False,
+                   near: Array | None = None) -> tuple[Array, int]:
+    """The map of the kernel `affine` over flat x and g, correctly rounded, flat; NaN where x or g is, and in channels that are `undefined`.
+
+    Where all is float32 and there is a `near_table`, the rows `table(channel)` are asked for only where `settle` leaves planes undecided.
+    """
+    trust_the_machine()
+    if near is None or not x.dtype == dtype == np.float32:
+        return _enclosed(x, g, [table(c) for c in range(shape[1])], shape, dtype, repair, undefined)
+    y, length = np.empty(x.size, np.float32), shape[2]
+    planes = kernels.affine.settle(x, x if g is None else g, near, shape, y)
+    if not planes.size:
+        return y, 0
+    channels = (planes % shape[1]).tolist()
+    rows = {c: table(c) for c in set(channels)}
+    some_x, some_g = (None if v is None else v.reshape(-1, length)[planes].reshape(-1) for v in (x, g))
+    some, repaired = _enclosed(some_x, some_g, [rows[c] for c in channels], (1, len(channels), length), dtype,
+                               lambda index: repair(int(planes[index // length]) * length + index % length), lambda i: undefined(channels[i]))
+    y.reshape(-1, length)[planes] = some.reshape(-1, length)
+    return y, repaired
+
+
+def _enclosed(x: Array, g: Array | None, table: list[list[float]], shape: tuple[int, int, int], dtype: np.dtype[Any],
+              repair: Callable[[int], int], undefined: Callable[[int], bool]) -> tuple[Array, int]:
     def is_nan(at: Array) -> Array:
-        return np.isnan(x[at]) | (g is not None and np.isnan(g[at])) | np.isin(at // shape[2] % shape[1], np.flatnonzero(undefined))
+        channels = at // shape[2] % shape[1]
+        nan = [c for c in np.unique(channels).tolist() if undefined(c)]
+        return np.isnan(x[at]) | (g is not None and np.isnan(g[at])) | np.isin(channels, nan)
 
     kind = carrier(dtype)
     low = np.empty(x.size, kind)

@@ -7,27 +7,24 @@ decide is rounded by `exact.roots` from the constants of its channel. Errors, Na
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from npreparam import kernels
 from npreparam._errors import ShapeError
 from npreparam._shapes import as_bool
-from npreparam.certified._affine import as_array, as_floats, flat, number, plane_shape, rounded_affine, row, spread, target
+from npreparam.certified._affine import as_array, as_floats, flat, near_table, number, plane_shape, rounded_affine, rounded_near, row, spread, target
 from npreparam.certified._record import Certified
-from npreparam.certified._sums import special_sum, unit_of
-from npreparam.exact.batch_norm import at_least_two, channel_vectors, inverse_root, scalar, updated
-from npreparam.exact.fuse import rounded_sums
-from npreparam.exact.roots import InverseRoot, Number, round_sum
-from npreparam.exact.rounding import FORMATS, as_numbers, result_dtype
+from npreparam.certified._statistics import Shape, Statistics, Sums, Vector
+from npreparam.exact.batch_norm import blend_weights, channel_vectors, round_blend, scalar
+from npreparam.exact.roots import Number, round_sum
+from npreparam.exact.rounding import FORMATS, result_dtype
 from npreparam.exact.special import NAN, Special
 
 Array = NDArray[Any]
-Shape = tuple[int, int, int]
 ZERO = Fraction(0)
 
 
@@ -51,23 +48,24 @@ def batch_norm(x: Any, gamma: Any, beta: Any, running_mean: Any, running_var: An
     """
     as_bool(training, "training")
     x, dtype = as_array(x, "x"), target(result_dtype(out_dtype, x))
-    gamma, beta, old_mean, old_var = channel_vectors(x.shape, gamma=gamma, beta=beta, running_mean=running_mean, running_var=running_var)
+    gamma, beta, old_mean, old_var = channel_vectors(x.shape, Vector, gamma=gamma, beta=beta, running_mean=running_mean, running_var=running_var)
     values, shape, form = flat(x), plane_shape(x.shape), FORMATS[dtype.name]
-    statistics = list(_batch_statistics(values, shape) if training else zip(old_mean, old_var, strict=True))
-    roots = _roots(statistics, eps, training)
-    table = [row(as_floats(mean, count=3), as_floats(gamma[c], roots[c]), shift=as_floats(beta[c]), spread=spread(dtype))
-             for c, (mean, _) in enumerate(statistics)]
+    stats = _statistics(values, shape, old_mean, old_var, eps, training)
+
+    def constants(c: int) -> list[float]:
+        return row(as_floats(stats.exact(c)[0], count=3), as_floats(gamma[c], stats.root(c)), shift=as_floats(beta[c]), spread=spread(dtype))
 
     def repair(index: int) -> int:
         c = index // shape[2] % shape[1]
-        return round_sum(beta[c], [((number(values[index]) - statistics[c][0]) * gamma[c], roots[c])], form)
+        return round_sum(beta[c], [((number(values[index]) - stats.exact(c)[0]) * gamma[c], stats.root(c))], form)
 
-    y, repaired = rounded_affine(values, None, table, shape, dtype, repair, _undefined([root.v for root in roots]))
+    with np.errstate(all="ignore"):
+        near = near_table(*stats.means.T, gamma.floats / np.sqrt(stats.v), 0.0, beta.floats)
+    y, repaired = rounded_affine(values, None, constants, shape, dtype, repair, lambda c: is_nan(stats.root(c).v), near)
     y = y.reshape(x.shape)
     if not training:
         return Certified(y, repaired)
-    means, variances = ([pair[i] for pair in statistics] for i in (0, 1))
-    return Certified((y, *updated((old_mean, means), (old_var, variances), momentum, shape[0] * shape[2], dtype)), repaired)
+    return Certified((y, *_updated((old_mean, old_var), stats, blend_weights(momentum, shape[0] * shape[2]), dtype)), repaired)
 
 
 def batch_norm_grad(gy: Any, x: Any, gamma: Any, running_mean: Any, running_var: Any, training: bool = False, eps: float = 1e-5,
@@ -82,67 +80,83 @@ def batch_norm_grad(gy: Any, x: Any, gamma: Any, running_mean: Any, running_var:
     """
     as_bool(training, "training")
     x, gy, dtype = as_array(x, "x"), as_array(gy, "gy"), target(result_dtype(out_dtype, gy))
-    gamma, old_mean, old_var = channel_vectors(x.shape, gamma=gamma, running_mean=running_mean, running_var=running_var)
+    gamma, old_mean, old_var = channel_vectors(x.shape, Vector, gamma=gamma, running_mean=running_mean, running_var=running_var)
     if gy.shape != x.shape:
         raise ShapeError(f"`gy` has shape {gy.shape}, but must have shape {x.shape}")
     wide = np.float64 in (x.dtype, gy.dtype)
-    values, cotangents, shape, form = flat(x, wide), flat(gy, wide), plane_shape(x.shape), FORMATS[dtype.name]
-    statistics = list(_batch_statistics(values, shape) if training else zip(old_mean, old_var, strict=True))
-    roots, n = _roots(statistics, eps, training), max(1, shape[0] * shape[2])
-    totals, products = _cotangent_sums(cotangents, values, shape, [mean for mean, _ in statistics])
-    through = [product * Fraction(1, n) * (1 / root.v if isinstance(root.v, Fraction) else NAN) if training else ZERO
-               for product, root in zip(products, roots, strict=True)]
-    shifts = [total * Fraction(1, n) if training else ZERO for total in totals]
+    values, cotangents, shape = flat(x, wide), flat(gy, wide), plane_shape(x.shape)
+    stats = _statistics(values, shape, old_mean, old_var, eps, training)
+    sums = Sums.of(cotangents, values, shape, lambda c: stats.exact(c)[0])
+    gx, repaired = (_training_gx if training else _evaluation_gx)(cotangents, values, shape, gamma, stats, sums, dtype)
+    with np.errstate(all="ignore"):
+        ggamma = sums.products / np.sqrt(stats.v)
+    form = FORMATS[dtype.name]
+    ggamma = rounded_near(ggamma, np.abs(ggamma), dtype, lambda c: round_sum(ZERO, [(sums.exact_product(c), stats.root(c))], form))
+    gbeta = rounded_near(sums.totals, np.abs(sums.totals), dtype, lambda c: round_sum(sums.exact_total(c), [], form))
+    return Certified((gx.reshape(x.shape), ggamma, gbeta), repaired)
+
+
+def _evaluation_gx(g: Array, x: Array, shape: Shape, gamma: Vector, stats: Statistics, sums: Sums, dtype: np.dtype[Any]) -> tuple[Array, int]:
+    """gx = g*gamma/sqrt(v), flat, and the number of repairs."""
+    def constants(c: int) -> list[float]:
+        return row(as_floats(ZERO, count=3), as_floats(gamma[c], stats.root(c)), spread=spread(dtype))
 
     def repair(index: int) -> int:
         c = index // shape[2] % shape[1]
-        g = number(cotangents[index])
-        if training:
-            g = g - shifts[c] - (number(values[index]) - statistics[c][0]) * through[c]
-        return round_sum(ZERO, [(g * gamma[c], roots[c])], form)
+        return round_sum(ZERO, [(number(g[index]) * gamma[c], stats.root(c))], FORMATS[dtype.name])
 
-    slopes, undefined = [as_floats(gamma[c], root) for c, root in enumerate(roots)], _undefined([root.v for root in roots], through, shifts)
-    if training:
-        table = [row(as_floats(mean, count=3), as_floats(-(gamma[c] * through[c]), roots[c]), slopes[c],
-                     as_floats(-(gamma[c] * shifts[c]), roots[c]), spread(dtype)) for c, (mean, _) in enumerate(statistics)]
-        gx, repaired = rounded_affine(values, cotangents, table, shape, dtype, repair, undefined)
-    else:
-        table = [row(([0.0] * 3, 0.0), slope, spread=spread(dtype)) for slope in slopes]
-        gx, repaired = rounded_affine(cotangents, None, table, shape, dtype, repair, undefined)
-    ggamma = rounded_sums([(ZERO, [term]) for term in zip(products, roots, strict=True)], dtype)
-    return Certified((gx.reshape(x.shape), ggamma, rounded_sums([(total, []) for total in totals], dtype)), repaired)
+    with np.errstate(all="ignore"):
+        near = near_table(0.0, 0.0, gamma.floats / np.sqrt(stats.v), 0.0, 0.0)
+    return rounded_affine(g, None, constants, shape, dtype, repair, lambda c: is_nan(stats.root(c).v), near)
 
 
-def _roots(statistics: list[tuple[Number, Number]], eps: float, training: bool) -> list[InverseRoot]:
+def _training_gx(g: Array, x: Array, shape: Shape, gamma: Vector, stats: Statistics, sums: Sums, dtype: np.dtype[Any]) -> tuple[Array, int]:
+    """gx = (g - offset - (x - mean)*through)*gamma/sqrt(v), with offset = sum g/n and through = sum g*(x - mean)/(n*v), flat, and repairs."""
+    n = shape[0] * shape[2]
+
+    def offset(c: int) -> Number:
+        return sums.exact_total(c) * Fraction(1, n)
+
+    @cache
+    def through(c: int) -> Number:
+        v = stats.root(c).v
+        return sums.exact_product(c) * Fraction(1, n) * (1 / v if isinstance(v, Fraction) else NAN)
+
+    def constants(c: int) -> list[float]:
+        root = stats.root(c)
+        return row(as_floats(stats.exact(c)[0], count=3), as_floats(-(gamma[c] * through(c)), root), as_floats(gamma[c], root),
+                   as_floats(-(gamma[c] * offset(c)), root), spread(dtype))
+
+    def repair(index: int) -> int:
+        c = index // shape[2] % shape[1]
+        inner = number(g[index]) - offset(c) - (number(x[index]) - stats.exact(c)[0]) * through(c)
+        return round_sum(ZERO, [(inner * gamma[c], stats.root(c))], FORMATS[dtype.name])
+
+    with np.errstate(all="ignore"):
+        scale = gamma.floats / np.sqrt(stats.v)
+        near = near_table(*stats.means.T, -(sums.products / n * scale / stats.v), scale, -(sums.totals / n * scale))
+    return rounded_affine(x, g, constants, shape, dtype, repair, lambda c: any(is_nan(a) for a in (stats.root(c).v, through(c), offset(c))), near)
+
+
+def is_nan(number: Number) -> bool:
+    """Whether it is none."""
+    return isinstance(number, Special) and not number.sign
+
+
+def _statistics(values: Array, shape: Shape, mean: Vector, var: Vector, eps: float, training: bool) -> Statistics:
+    """Those of the batch while training, else the running ones."""
     exact_eps = scalar(eps, "eps")
-    return [inverse_root(var, exact_eps, c, training) for c, (_, var) in enumerate(statistics)]
+    return Statistics.of_batch(values, shape, exact_eps) if training else Statistics.of_running(mean, var, exact_eps)
 
 
-def _undefined(*constants: list[Number]) -> list[bool]:
-    """Which channels have a NaN among their constants."""
-    return [any(isinstance(value, Special) and not value.sign for value in values) for values in zip(*constants, strict=True)]
+def _updated(old: tuple[Vector, Vector], stats: Statistics, weights: tuple[Fraction, Fraction, Fraction], dtype: np.dtype[Any]) -> list[Array]:
+    """The rounded running statistics: kept*old + taken*new, as floats within 4u of the sizes of both terms."""
+    kept, blended = weights[0], []
+    for i, (new, taken) in enumerate(zip((stats.means[:, 0], stats.variances), weights[1:], strict=True)):
+        terms = float(kept) * old[i].floats, float(taken) * new
 
+        def repair(c: int, i: int = i, taken: Fraction = taken) -> int:
+            return round_blend(old[i][c], kept, stats.exact(c)[i], taken, FORMATS[dtype.name])
 
-def _batch_statistics(values: Array, shape: Shape) -> Iterator[tuple[Number, Number]]:
-    """Mean and biased variance of each channel, exactly."""
-    if not shape[1]:
-        return
-    n, unit = at_least_two(shape[0] * shape[2]), unit_of(values)
-    for total, square, code in zip(*kernels.exact_sums.exact_sums(values, values, shape), strict=True):
-        if code:
-            yield special_sum(code) * Fraction(1, n), NAN
-        else:
-            yield Fraction(total, n << unit), Fraction(n * square - total * total, n * n << 2 * unit)
-
-
-def _cotangent_sums(g: Array, x: Array, shape: Shape, means: list[Number]) -> tuple[list[Number], list[Number]]:
-    """(sum g, sum g*(x - mean)) of each channel, exactly."""
-    unit, totals, products = unit_of(g), [], []
-    for c, (total, product, code) in enumerate(zip(*kernels.exact_sums.exact_sums(g, x, shape), strict=True)):
-        totals.append(special_sum(code) if code & 7 else Fraction(total, 1 << unit))
-        if code or not isinstance(means[c], Fraction):
-            numbers = [as_numbers(v.reshape(shape)[:, c], "x") for v in (g, x)]
-            products.append(np.sum(numbers[0] * (numbers[1] - means[c])))
-        else:
-            products.append(Fraction(product, 1 << 2 * unit) - means[c] * totals[c])
-    return totals, products
+        blended.append(rounded_near(terms[0] + terms[1], np.abs(terms[0]) + np.abs(terms[1]), dtype, repair))
+    return blended

@@ -104,4 +104,4 @@ def _scaled(w: Array, maps: Sequence[Affine], dtype: np.dtype[Any], v: Array | N
             terms.append((number(more[index]) * others[c].gamma, others[c].root))
         return round_sum(ZERO, terms, FORMATS[dtype.name])
 
-    return rounded_affine(values, more, table, shape, dtype, repair)
+    return rounded_affine(values, more, table.__getitem__, shape, dtype, repair)

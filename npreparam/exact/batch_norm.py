@@ -7,7 +7,7 @@ batch with one of them has the variance NaN. An exact zero is +0.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -97,10 +97,10 @@ def _operands(x: Any, **per_channel: Any) -> list[Array]:
     return [numbers, *channel_vectors(numbers.shape, **per_channel)]
 
 
-def channel_vectors(shape: tuple[int, ...], **per_channel: Any) -> list[Array]:
-    """The vectors as numbers, one for each channel of an array of this shape."""
+def channel_vectors(shape: tuple[int, ...], read: Callable[[Any, str], Any] = as_numbers, **per_channel: Any) -> list[Any]:
+    """The vectors as numbers, as `read(value, name)` makes them, one for each channel of an array of this shape."""
     channels = shape[1] if len(shape) in (2, 4) else -1
-    vectors = [as_numbers(value, name) for name, value in per_channel.items()]
+    vectors = [read(value, name) for name, value in per_channel.items()]
     if any(vector.shape != (channels,) for vector in vectors):
         raise ShapeError(f"`x` has shape {shape} and the statistics {[v.shape for v in vectors]}; they must be NCHW or (N, C), and (C,)")
     return vectors
@@ -145,21 +145,25 @@ def at_least_two(n: int) -> int:
     return n
 
 
-def updated(mean: tuple[Array, list[Number]], var: tuple[Array, list[Number]], momentum: float, n: int,
-            dtype: np.dtype[Any]) -> tuple[Array, Array]:
-    """The rounded running statistics after a batch with n values per channel, from (running ones, those of the batch)."""
+def blend_weights(momentum: float, n: int) -> tuple[Fraction, Fraction, Fraction]:
+    """The weights of a running statistic, of the new mean and of the new biased variance, after a batch with n values per channel."""
     weight = scalar(momentum, "momentum")
     if not 0 <= weight <= 1:
         raise ArgumentError(f"`momentum` (={momentum!r}), the weight of the new statistic, must be a number in [0, 1]")
-    form, unbiased = FORMATS[dtype.name], Fraction(n, max(1, n - 1))
-    kept = 1 - weight
-    blended = [[_round_blend(a, kept, b, taken, form) for a, b in zip(old, new, strict=True)]
-               for (old, new), taken in ((mean, weight), (var, weight * unbiased))]
+    return 1 - weight, weight, weight * Fraction(n, max(1, n - 1))
+
+
+def updated(mean: tuple[Array, list[Number]], var: tuple[Array, list[Number]], momentum: float, n: int,
+            dtype: np.dtype[Any]) -> tuple[Array, Array]:
+    """The rounded running statistics after a batch with n values per channel, from (running ones, those of the batch)."""
+    form, (kept, *taken) = FORMATS[dtype.name], blend_weights(momentum, n)
+    blended = [[round_blend(a, kept, b, weight, form) for a, b in zip(old, new, strict=True)]
+               for (old, new), weight in zip((mean, var), taken, strict=True)]
     new_mean, new_var = (np.array(bits, form.bits).view(dtype) for bits in blended)
     return new_mean, new_var
 
 
-def _round_blend(a: Number, of_a: Fraction, b: Number, of_b: Fraction, form: Format) -> int:
+def round_blend(a: Number, of_a: Fraction, b: Number, of_b: Fraction, form: Format) -> int:
     """The bits of a*of_a + b*of_b, without the greatest common divisors that Fractions would look for on the way."""
     if isinstance(a, Special) or isinstance(b, Special):
         return round_to_bits(a * of_a + b * of_b, form)

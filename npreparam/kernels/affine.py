@@ -26,6 +26,16 @@ have underflowed: at most 8 roundings of 2^-1074 are added, as 2^-1060; where A 
 The ends h + (l - B) and h + (l + B) are rounded to `low` and `high`. As float64 they are monotone, so where they are equal, y rounds to them;
 `high` is 0 where `low` is no finite float64, which decides nothing. To a narrower format one must not round twice: B grows by spread*|h|, where
 4u|h| is more than the rounding of both ends to float64, so that they enclose y before they are rounded again.
+
+Float32 results of float32 x and g seldom take that much. `settle` evaluates, in float64, with floats s, t and b that are within 16u of the
+slope, scale and shift, and m0 + m1 within u|m1| of the center,
+
+    a = x - m0        d = a - m1        h = d*s + (g*t + b)
+
+where d is within 2u(1 + u)(|a| + |m1|) + u|m1| of x - center, h within 22u*A', A' = |s|(|a| + |m1|) + |g*t| + |b|, of y, but for terms of
+second order, and h - B' and h + B' with B' = 32u*A' enclose y after they are rounded to float64. A plane in which the two round to different
+float32 anywhere, or to a zero whose sign they do not tell, is left to `enclose`. Each constant is 0 or between 2^-300 and 2^300 in size, which
+keeps products from over- and underflow: a and d are 0 or at least 2^-352.
 """
 
 from __future__ import annotations
@@ -45,6 +55,7 @@ UNIT = 2.0**-53
 FACTOR = 256.0
 RISKY, UNDERFLOW = 2.0**-900, 2.0**-1060
 COLUMNS = 11
+NEAR, LEAST, MOST = 32.0, 2.0**-300, 2.0**300
 SMALL = 20_000
 
 
@@ -88,3 +99,30 @@ def enclose(x: Array, g: Array, table: Array, shape: tuple[int, int, int], low: 
     """`enclose_planes` for all planes; x, g, low and high are flat."""
     with np.errstate(all="ignore"):
         _threads.run(enclose_planes, shape[0] * shape[1], x, g, table, shape, low, high, small=x.size < SMALL)
+
+
+@kernel
+def settle_planes(first: int, last: int, x: Any, g: Any, near: Any, shape: tuple[int, int, int], y: Any, doubt: Any) -> None:
+    """y rounded to float32 for the planes first..last-1, and which of them hold an element that is in doubt; a row of `near`: m0, m1, s, t, b."""
+    _, channels, length = shape
+    for plane in range(first, last):
+        row, at, doubts = near[plane % channels], plane * length, 0
+        m0, m1, s, t, b = row[0], row[1], row[2], row[3], row[4]
+        steep, cross = NEAR * UNIT * abs(s), NEAR * UNIT * abs(t)
+        least = steep * abs(m1) + NEAR * UNIT * abs(b)
+        for j in range(length):
+            here = uintp(at + j)
+            a, w = np.float64(x[here]) - m0, np.float64(g[here])
+            h, bound = (a - m1) * s + (w * t + b), abs(a) * steep + (abs(w) * cross + least)
+            low, high = np.float32(h - bound), np.float32(h + bound)
+            doubts += not ((low == high) & ((low != 0) | (bound == 0)))
+            y[here] = high
+        doubt[plane] = doubts > 0
+
+
+def settle(x: Array, g: Array, near: Array, shape: tuple[int, int, int], y: Array) -> Array:
+    """y of all planes, float32 like x and g, all flat; and the planes of which it is not all decided."""
+    doubt = np.empty(shape[0] * shape[1], np.bool_)
+    with np.errstate(all="ignore"):
+        _threads.run(settle_planes, doubt.size, x, g, near, shape, y, doubt, small=x.size < SMALL)
+    return np.flatnonzero(doubt)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from npreparam import ArgumentError, DTypeError, ShapeError, exact, kernels
-from npreparam.certified import _affine
+from npreparam.certified import _affine, _statistics
 from npreparam.certified.batch_norm import batch_norm, batch_norm_grad
 from npreparam.exact.roots import round_sum
 from npreparam.exact.rounding import FORMATS, dtype_of
@@ -248,7 +248,7 @@ def test_sums_in_plain_arithmetic_are_caught(monkeypatch):
 
 
 def test_a_wrong_count_is_caught(monkeypatch):
-    planted(monkeypatch, module, "at_least_two", lambda n: n + 1)
+    planted(monkeypatch, _statistics, "at_least_two", lambda n: n + 1)
 
 
 def test_a_bound_without_what_the_constants_lack_is_caught(monkeypatch):
