@@ -59,12 +59,12 @@ def add_at(value: int, position: int, digits: Any) -> None:
 
 
 @kernel
-def fold(bins: Any, first: int, last: int, limb: int, step: int, digits: Any) -> None:
-    """Add the sum over e and k of bins[e, first + k]*2^(e*step + k*limb) to the digits; the columns first..last-1 are set to 0."""
-    for e in range(bins.shape[0]):
-        for k in range(first, last):
+def fold(bins: Any, exponents: tuple[int, int], columns: tuple[int, int], limb: int, digits: Any) -> None:
+    """Add the sum of bins[e, first + k]*2^(e + k*limb) over these first and last exponents and columns to the digits; the bins are set to 0."""
+    for e in range(exponents[0], exponents[1] + 1):
+        for k in range(columns[0], columns[1] + 1):
             if bins[e, k]:
-                add_at(bins[e, k], e * step + (k - first) * limb, digits)
+                add_at(bins[e, k], e + (k - columns[0]) * limb, digits)
                 bins[e, k] = 0
 
 
@@ -179,8 +179,8 @@ def single_sums(first: int, last: int, a: Any, b: Any, shape: tuple[int, int, in
                 binned = True
         fold_grid(sums, base, digits[c])
         if binned:
-            fold(bins, 0, 1, SINGLE_LIMB, 1, digits[c, 0])
-            fold(bins, 1, 3, SINGLE_LIMB, 1, digits[c, 1])
+            fold(bins, (1, 254), (0, 0), SINGLE_LIMB, digits[c, 0])
+            fold(bins, (2, 508), (1, 2), SINGLE_LIMB, digits[c, 1])
         carry(digits[c, 0])
         carry(digits[c, 1])
 
@@ -192,6 +192,7 @@ def double_sums(first: int, last: int, a: Any, b: Any, shape: tuple[int, int, in
     bins = np.zeros((4096, 6), np.int64)
     mask, fraction = np.int64((1 << DOUBLE_LIMB) - 1), np.int64((1 << 52) - 1)
     for c in range(first, last):
+        least, most = np.int64(2047), np.int64(0)  # exponents in use: few of the bins, which take longer to look through than to fill
         for image in range(n):
             at = (image * channels + c) * length
             for j in range(length):
@@ -202,6 +203,7 @@ def double_sums(first: int, last: int, a: Any, b: Any, shape: tuple[int, int, in
                 if e == 2047 or f == 2047:
                     specials[c] |= (special(p < 0, p & fraction) if e == 2047 else 0) | (8 if f == 2047 else 0)
                     m, k = 0 if e == 2047 else m, 0 if f == 2047 else k
+                least, most = min(least, min(e, f)), max(most, max(e, f))
                 m0, m1, k0, k1 = m & mask, m >> DOUBLE_LIMB, k & mask, k >> DOUBLE_LIMB
                 bins[e, 0] += m0
                 bins[e, 1] += m1
@@ -212,8 +214,8 @@ def double_sums(first: int, last: int, a: Any, b: Any, shape: tuple[int, int, in
                 bins[e + f, 3] += middle & mask
                 bins[e + f, 4] += highest & mask
                 bins[e + f, 5] += highest >> DOUBLE_LIMB
-        fold(bins, 0, 2, DOUBLE_LIMB, 1, digits[c, 0])
-        fold(bins, 2, 6, DOUBLE_LIMB, 1, digits[c, 1])
+        fold(bins, (least, most), (0, 1), DOUBLE_LIMB, digits[c, 0])
+        fold(bins, (2 * least, 2 * most), (2, 5), DOUBLE_LIMB, digits[c, 1])
         carry(digits[c, 0])
         carry(digits[c, 1])
 
