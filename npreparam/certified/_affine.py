@@ -132,12 +132,15 @@ def settled(low: Array, high: Array, dtype: np.dtype[Any], repair: Callable[[Arr
     return value, opened.size
 
 
+def within(values: Array) -> Array:
+    """The float64 values that are 0 or between 2^-300 and 2^300 in size, NaN instead of others: products of three do not over- or underflow."""
+    sizes = np.abs(values)
+    return np.where((sizes == 0) | (sizes >= kernels.affine.LEAST) & (sizes <= kernels.affine.MOST), values, np.nan)
+
+
 def near_table(*columns: Any) -> Array:
-    """The constants of `kernels.affine.settle`, a row for each channel; NaN, which decides nothing, where they are too large or too small."""
-    table = np.stack(np.broadcast_arrays(*columns), axis=1) + 0.0  # no -0
-    sizes = np.abs(table)
-    table[~((sizes == 0) | (sizes >= kernels.affine.LEAST) & (sizes <= kernels.affine.MOST)).all(axis=1)] = np.nan
-    return table
+    """The constants of `kernels.affine.settle`, a row for each channel; NaN decides nothing."""
+    return within(np.stack(np.broadcast_arrays(*columns), axis=1)) + 0.0  # no -0
 
 
 def rounded_near(value: Array, size: Array, dtype: np.dtype[Any], repair: Callable[[int], int]) -> Array:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npreparam import kernels
-from npreparam.certified._affine import as_floats, number, quotient
+from npreparam.certified._affine import as_floats, number, quotient, within
 from npreparam.certified._sums import special_sum, unit_of
 from npreparam.exact.batch_norm import at_least_two, inverse_root
 from npreparam.exact.roots import InverseRoot, Number
@@ -47,16 +47,22 @@ class Statistics:
     """Mean, variance and 1/sqrt(variance + eps) of each channel.
 
     `means` (C, 2) and `variances` (C,) are float64: a mean is within u of the second float of the sum of both, a variance within u; NaN where
-    no such floats are known. `v` is the variance + eps, within 2u, as no terms of opposite signs are added. `exact(c)` is (mean, variance).
+    no such floats are known. `v` is the variance + eps, within 2u, as no terms of opposite signs are added; NaN also where it is not `within`.
+    `exact(c)` is (mean, variance).
     """
 
     def __init__(self, means: Array, variances: Array, exact: Callable[[int], tuple[Number, Number]], eps: Fraction, training: bool) -> None:
         self.means, self.variances, self.exact = means, variances, cache(exact)
         self.root: Callable[[int], InverseRoot] = cache(lambda c: inverse_root(self.exact(c)[1], eps, c, training))
         with np.errstate(invalid="ignore"):
-            self.v = np.where(variances >= 0, variances, np.nan) + (as_floats(eps)[0][0] if eps >= 0 else np.nan)
-        for c in np.flatnonzero(~(self.v > 0)).tolist():
+            v = np.where(variances >= 0, variances, np.nan) + (as_floats(eps)[0][0] if eps >= 0 else np.nan)
+        self.v = within(np.where(v > 0, v, np.nan))
+        for c in np.flatnonzero(np.isnan(self.v)).tolist():
             self.root(c)  # raises where it is not positive
+
+    def scales(self, gamma: Vector) -> Array:
+        """gamma/sqrt(v), within 3u."""
+        return within(within(gamma.floats) / np.sqrt(self.v))
 
     @classmethod
     def of_running(cls, mean: Vector, var: Vector, eps: Fraction) -> Statistics:
@@ -87,7 +93,7 @@ class Statistics:
 
 
 class Sums(NamedTuple):
-    """The sums of a cotangent g, and of g*(x - mean), for each channel: floats within u, NaN where none are known, and the exact numbers."""
+    """The sums of a cotangent g, and of g*(x - mean), for each channel: floats within u, NaN where none are `within`, and the exact numbers."""
 
     totals: Array
     products: Array
@@ -115,7 +121,7 @@ class Sums(NamedTuple):
             for c in np.flatnonzero(codes == 0).tolist():
                 near[0, c] = quotient(totals[c], 1 << unit)[0][0]
                 near[1, c] = near_product(totals[c], products[c], exact_mean(c), unit)
-        return cls(near[0], near[1], cache(exact_total), cache(exact_product))
+        return cls(*within(near), cache(exact_total), cache(exact_product))
 
 
 def near_product(total: int, product: int, mean: Number, unit: int) -> float:

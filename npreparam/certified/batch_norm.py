@@ -1,8 +1,12 @@
 """Batch norm and its gradient, correctly rounded at the speed of arrays.
 
 The sums of a channel are exact integers (`kernels.exact_sums`), so its mean and variance are the rational numbers they are in `exact`, however
-the values cancel. Each element is then an affine map with such constants, enclosed and rounded by `_affine`; an element that its bound does not
-decide is rounded by `exact.roots` from the constants of its channel. Errors, NaN and infinities: as in `exact`.
+the values cancel. Each element is then an affine map with such constants. It is rounded by the first of three that decides it: where all is
+float32, `kernels.affine.settle` with constants that are floats within 16u of them; `kernels.affine.enclose` with pairs and triples of floats;
+`exact.roots` with the rational numbers of its channel, which are made where they are needed. Errors, NaN and infinities: as in `exact`.
+
+The floats of `settle`, by rounding errors of u each: gamma/sqrt(v) has 3 (v 2, halved by the root, the root and the quotient);
+sum g*(x - mean)/n * gamma/sqrt(v) / v has 9 (2 and 3, products 1, v 2 and the quotient), sum g/n * gamma/sqrt(v) has 6, beta none.
 """
 
 from __future__ import annotations
@@ -59,8 +63,7 @@ def batch_norm(x: Any, gamma: Any, beta: Any, running_mean: Any, running_var: An
         c = index // shape[2] % shape[1]
         return round_sum(beta[c], [((number(values[index]) - stats.exact(c)[0]) * gamma[c], stats.root(c))], form)
 
-    with np.errstate(all="ignore"):
-        near = near_table(*stats.means.T, gamma.floats / np.sqrt(stats.v), 0.0, beta.floats)
+    near = near_table(*stats.means.T, stats.scales(gamma), 0.0, beta.floats)
     y, repaired = rounded_affine(values, None, constants, shape, dtype, repair, lambda c: is_nan(stats.root(c).v), near)
     y = y.reshape(x.shape)
     if not training:
@@ -88,8 +91,7 @@ def batch_norm_grad(gy: Any, x: Any, gamma: Any, running_mean: Any, running_var:
     stats = _statistics(values, shape, old_mean, old_var, eps, training)
     sums = Sums.of(cotangents, values, shape, lambda c: stats.exact(c)[0])
     gx, repaired = (_training_gx if training else _evaluation_gx)(cotangents, values, shape, gamma, stats, sums, dtype)
-    with np.errstate(all="ignore"):
-        ggamma = sums.products / np.sqrt(stats.v)
+    ggamma = sums.products / np.sqrt(stats.v)  # within 4u
     form = FORMATS[dtype.name]
     ggamma = rounded_near(ggamma, np.abs(ggamma), dtype, lambda c: round_sum(ZERO, [(sums.exact_product(c), stats.root(c))], form))
     gbeta = rounded_near(sums.totals, np.abs(sums.totals), dtype, lambda c: round_sum(sums.exact_total(c), [], form))
@@ -105,8 +107,7 @@ def _evaluation_gx(g: Array, x: Array, shape: Shape, gamma: Vector, stats: Stati
         c = index // shape[2] % shape[1]
         return round_sum(ZERO, [(number(g[index]) * gamma[c], stats.root(c))], FORMATS[dtype.name])
 
-    with np.errstate(all="ignore"):
-        near = near_table(0.0, 0.0, gamma.floats / np.sqrt(stats.v), 0.0, 0.0)
+    near = near_table(0.0, 0.0, stats.scales(gamma), 0.0, 0.0)
     return rounded_affine(g, None, constants, shape, dtype, repair, lambda c: is_nan(stats.root(c).v), near)
 
 
@@ -132,9 +133,8 @@ def _training_gx(g: Array, x: Array, shape: Shape, gamma: Vector, stats: Statist
         inner = number(g[index]) - offset(c) - (number(x[index]) - stats.exact(c)[0]) * through(c)
         return round_sum(ZERO, [(inner * gamma[c], stats.root(c))], FORMATS[dtype.name])
 
-    with np.errstate(all="ignore"):
-        scale = gamma.floats / np.sqrt(stats.v)
-        near = near_table(*stats.means.T, -(sums.products / n * scale / stats.v), scale, -(sums.totals / n * scale))
+    scale = stats.scales(gamma)
+    near = near_table(*stats.means.T, -(sums.products / n * scale / stats.v), scale, -(sums.totals / n * scale))
     return rounded_affine(x, g, constants, shape, dtype, repair, lambda c: any(is_nan(a) for a in (stats.root(c).v, through(c), offset(c))), near)
 
 

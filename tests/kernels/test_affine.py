@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npreparam.certified._affine import NONE, as_floats, row
-from npreparam.kernels.affine import COLUMNS, FACTOR, UNIT, enclose
+from npreparam.kernels.affine import COLUMNS, FACTOR, NEAR, UNIT, enclose, settle
 
 
 def interval(x, g, table):
@@ -123,3 +123,44 @@ def test_a_factor_without_floats_near_it_is_refused():
     tiny = Fraction(1, 3) / 2**1060  # a subnormal number has not the bits
     assert np.isnan(row(([0.0] * 3, 0.0), as_floats(tiny))).all()
     assert np.isnan(as_floats(Fraction(10) ** 400)[0]).all()
+
+
+def near_ties(count, error, rng):
+    """Of maps whose exact value is within 2B' of a midpoint of two float32, with constants off by `error`*u: (decided, decided wrongly)."""
+    x, g = rng.standard_normal((2, count)).astype(np.float32)
+    near, above = np.empty((count, 5)), []
+    for i in range(count):
+        m0, s, t = (float(v) for v in rng.standard_normal(3) * 10.0 ** rng.integers(-3, 3, 3))
+        m1 = m0 * UNIT * rng.uniform(-1, 1)
+        off = [Fraction(UNIT * error * v) for v in rng.choice([-1.0, 1.0], 3)]
+        centered = Fraction(float(x[i])) - Fraction(m0) - Fraction(m1)
+        terms = centered * Fraction(s) * (1 + off[0]) + Fraction(float(g[i])) * Fraction(t) * (1 + off[1])
+        tie = Fraction(np.float32(2.0 ** rng.integers(-3, 3)).item()) * (1 + Fraction(1, 2**24))
+        size = abs(s) * (abs(float(x[i]) - m0) + abs(m1)) + abs(float(g[i]) * t) + abs(float(tie - terms))
+        shift = tie - terms + Fraction(rng.uniform(-2, 2) * NEAR * UNIT * size)
+        near[i] = m0, m1, s, t, float(shift / (1 + off[2]))
+        above.append(terms + Fraction(near[i, 4]) * (1 + off[2]) > tie)
+    y = np.empty(count, np.float32)
+    doubt = settle(x, g, near, (1, count, 1), y)
+    decided = np.setdiff1d(np.arange(count), doubt)
+    higher = y.view(np.int32) & 1 == 1  # the midpoint lies above a power of two, whose last bit is 0
+    return decided.size, int(np.count_nonzero(higher[decided] != np.array(above)[decided]))
+
+
+def test_settle_is_right_next_to_ties():
+    """With constants that are off by all that is granted; by more, it is caught."""
+    decided, wrong = near_ties(4000, 16, np.random.default_rng(3))
+    assert 400 < decided < 3600
+    assert wrong == 0
+    assert near_ties(4000, 200, np.random.default_rng(3))[1] > 0
+
+
+def test_settle_leaves_what_is_not_certain():
+    """A NaN, an infinity, a tie, and a zero whose sign is not known, alone in their planes; not an exact zero, nor what overflows float32."""
+    near = np.array([[0.0, 0.0, 1.0, 0.0, b] for b in (0, 0, 2.0**-24, 0, 2.0**-299, 0, 2.0**200)])
+    x = np.array([np.nan, np.inf, 1, -0.0, 0, 2, 1], np.float32)
+    y = np.empty(7, np.float32)
+    assert settle(x, x, near, (1, 7, 1), y).tolist() == [0, 1, 2, 4]
+    assert y[[3, 5, 6]].tolist() == [0, 2, np.inf]
+    assert not np.signbit(y[3])
+    assert settle(x[:3].copy(), x[:3].copy(), near, (1, 1, 3), y[:3]).tolist() == [0]
