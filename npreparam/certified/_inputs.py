@@ -39,6 +39,15 @@ def widened(*arrays: Array | None) -> list[Any]:
     return [None if array is None else np.require(np.asarray(array, np.float64), requirements=["C", "A", "W"]) for array in arrays]
 
 
+def widened_into(memory: Array, array: Array) -> Array:
+    """`widened`, a copy being made in this float64 memory of at least its size: fresh memory would cost more than the copy."""
+    if array.dtype == np.float64:
+        return np.require(array, np.float64, ["C", "A", "W"])
+    wide = memory[: array.size].reshape(array.shape)
+    np.copyto(wide, array)
+    return wide
+
+
 def result_format(out_dtype: Any, same: np.dtype[Any]) -> np.dtype[Any]:
     """The dtype to round to: one of the four, "same" standing for that of the operands."""
     dtype = same if isinstance(out_dtype, str) and out_dtype == "same" else dtype_of(out_dtype)

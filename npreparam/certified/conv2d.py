@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,15 @@ from numpy.typing import NDArray
 
 from npreparam import kernels
 from npreparam._shapes import Padding, Pair, Size2, Window
-from npreparam.certified._inputs import check_terms, one_format, quiet, result_format, widened
+from npreparam.certified._inputs import check_terms, one_format, quiet, result_format, widened, widened_into
 from npreparam.certified._products import Sum, settle
 from npreparam.certified._record import Certified
+from npreparam.kernels._scratch import scratch
 from npreparam.ops._geometry import NCHW, forward_window, input_grad_window, transposed_window, weight_grad_window
 from npreparam.ops._validate import check_rank, check_shape
 
 Array = NDArray[Any]
+PART = 8 * 2**20  # bytes
 
 
 @quiet
@@ -43,10 +46,33 @@ def conv2d(x: Array, w: Array, b: Array | None = None, stride: Size2 = 1, paddin
     dtype = result_format(out_dtype, one_format(x=x, w=w, b=b, optional=("b",)))
     window = forward_window(x, w, b, (stride, padding, dilation, groups))
     check_terms(math.prod(w.shape[1:]))
-    return _forward(*widened(x, w, b), window, dtype)
+    parts, (b,) = _image_parts(x, w, window), widened(b)
+    with scratch(np.dtype(np.float64), certified_x=x[parts[-1]].size, certified_w=w.size) as (memory_x, memory_w):
+        w = widened_into(memory_w, w)
+        norms = row_norms(w)
+        found = [forward(widened_into(memory_x, x[part]), w, b, window, dtype, norms) for part in parts]
+    return found[0] if len(found) == 1 else Certified(np.concatenate([part.value for part in found]), sum(part.repaired for part in found))
 
 
-def _forward(x: Array, w: Array, b: Array | None, window: Window, dtype: np.dtype[Any]) -> Certified:
+def _image_parts(x: Array, w: Array, window: Window) -> list[slice]:
+    """Which images to take together, the largest part last: candidates are tested while they are in a cache, and no fresh memory is touched.
+
+    Their float64 copies, or candidates, take PART bytes, or twice as many as those of the weights, which are packed for each part again.
+    """
+    image = max(1, math.prod(x.shape[1:]), len(w) * math.prod(window.output_size((x.shape[2], x.shape[3]))))
+    parts = max(1, -(-len(x) // max(1, max(PART, 16 * w.size) // (8 * image))))
+    return [slice(len(x) * i // parts, len(x) * (i + 1) // parts) for i in range(parts)]
+
+
+def row_norms(w: Array) -> tuple[Callable[[], Array], Callable[[], Array]]:
+    """`Sum.along` and `Sum.walk` for the rows of float64 weights."""
+    rows = w.reshape(len(w), math.prod(w.shape[1:]))
+    return cache(lambda: np.sqrt(kernels.certify.squares_of_rows(rows))), cache(lambda: kernels.certify.prefix_norms_of_rows(rows))
+
+
+def forward(x: Array, w: Array, b: Array | None, window: Window, dtype: np.dtype[Any],
+            norms: tuple[Callable[[], Array], Callable[[], Array]]) -> Certified:
+    """`conv2d` of float64 arrays in C order, with the `row_norms` of w."""
     n, outputs, out = len(x), len(w), window.output_size((x.shape[2], x.shape[3]))
     terms = math.prod(w.shape[1:])
     squares = _squares_by_group(x, window.groups)
@@ -55,8 +81,7 @@ def _forward(x: Array, w: Array, b: Array | None, window: Window, dtype: np.dtyp
         candidate=lambda pair: _planes(kernels.conv2d.forward_sums(x, w, b, window, pair=pair), pair),
         terms=terms, depth=terms,
         across=np.sqrt(across).reshape(n, window.groups, math.prod(out)),
-        along=lambda: np.sqrt(kernels.certify.squares_of_rows(w.reshape(outputs, terms))),
-        walk=lambda: kernels.certify.prefix_norms_of_rows(w.reshape(outputs, terms)),
+        along=norms[0], walk=norms[1],
         start=np.zeros(outputs) if b is None else b,
         repair=lambda indices, start, target: kernels.certify.repair(
             kernels.certify.FORWARD, indices, w, x, start, kernels.certify.sizes_of(x.shape, w.shape, window), target, terms),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from npreparam._shapes import Window
 from npreparam.certified._inputs import check_terms, one_format, quiet, result_format, widened
 from npreparam.certified._record import Certified
-from npreparam.certified.conv2d import _forward
+from npreparam.certified.conv2d import forward, row_norms
 from npreparam.certified.functions import narrowed
 from npreparam.ops._geometry import check_linear, check_product
 
@@ -52,5 +52,5 @@ def _transposed(x: Array, w: Array, b: Array | None, dtype: np.dtype[Any]) -> Ce
     if not x.shape[1]:
         return Certified(np.tile(np.zeros(len(w), dtype) if b is None else narrowed(b + 0.0, dtype), (len(x), 1)), 0)
     image = np.ascontiguousarray(x.T)[None, :, None]
-    found = _forward(image, w[:, :, None, None], b, Window.of(1), dtype)
+    found = forward(image, w[:, :, None, None], b, Window.of(1), dtype, row_norms(w))
     return Certified(np.ascontiguousarray(found.value[0, :, 0].T), found.repaired)
