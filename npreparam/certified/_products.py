@@ -44,37 +44,40 @@ class Sum(NamedTuple):
     start: Array  # (O,): what each sum begins with
     repair: Callable[[Array, Array, int], Array]  # (flat indices, what they begin with, target) -> float64, see `accumulate.decide`
     operands: tuple[Array, Array]
+    out: Array | None = None  # where the result goes, in C order; else to fresh memory
 
 
 def settle(problem: Sum, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Certified:
     """Every element of a sum of products, correctly rounded to a dtype."""
     trust_the_machine()
+    result = np.empty(shape, dtype) if problem.out is None else problem.out
     if 0 in shape:
-        return Certified(np.zeros(shape, dtype), 0)
+        return Certified(result, 0)
     y = problem.candidate(dtype == np.float64)
-    value, doubt = _tested(problem, y, dtype)
-    flat, unsure = value.reshape(-1), np.flatnonzero(doubt)
+    doubt = _tested(problem, y, result.reshape(y.shape[-3:]))
+    flat, unsure = result.reshape(-1), np.flatnonzero(doubt)
     if len(unsure) >= LATTICE_AT_LEAST:
         unsure = _settle_lattice(problem, y, flat, unsure)
     if len(unsure):
-        outputs, pixels = value.shape[1:]
+        outputs, pixels = doubt.shape[1:]
         accumulate = kernels.accumulate
         target = {"float64": accumulate.TO_FLOAT64, "float32": accumulate.FLOAT32}.get(dtype.name, accumulate.TO_ODD)
         flat[unsure] = narrowed(problem.repair(unsure, problem.start[unsure // pixels % outputs], target), dtype)
-    return Certified(value.reshape(shape), len(unsure))
+    return Certified(result, len(unsure))
 
 
-def _tested(problem: Sum, y: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:
-    """(value, doubt), both (N, O, P)."""
+def _tested(problem: Sum, y: Array, value: Array) -> Array:
+    """Candidates rounded to `value`, and which of them are in doubt, both (N, O, P)."""
+    dtype = value.dtype
     rounds, along = (((problem.terms + 2) * UNIT) ** 2, problem.along()) if dtype == np.float64 else (problem.depth * UNIT, problem.walk())
     factor, tiny = rounds * SLACK, (problem.terms + 2) * ETA
     if dtype in (np.float32, np.float64):
-        return kernels.certify.round_and_doubt(y, problem.across, along, problem.start, factor, tiny)
+        return kernels.certify.round_and_doubt(y, problem.across, along, problem.start, factor, tiny, value)
     across = np.repeat(problem.across, y.shape[1] // problem.across.shape[1], axis=1)
     size = across * along[:, None] + np.abs(problem.start)[:, None]
     bound = np.where(size == 0, 0, factor * size + tiny + 2.0**-51 * np.abs(y))
-    low, value, high = (narrowed(end, dtype) for end in (y - bound, y + 0.0, y + bound))
-    return value, ~((low == high) & (low != 0) | (size == 0))
+    low, value[...], high = (narrowed(end, dtype) for end in (y - bound, y + 0.0, y + bound))
+    return ~((low == high) & (low != 0) | (size == 0))
 
 
 def _magnitudes(problem: Sum, indices: Array) -> Array:

@@ -34,7 +34,8 @@ def trust_the_compiler() -> None:
              sums.weight_grad_sums(w.T.reshape(4, 2, 1, 1), x.reshape(4, 1, 1, 1), Window.of(1), pair=True).reshape(2, 2)]
     odd_sum = kernels.accumulate.decide(x, w.sum(axis=0), 4, 0.0, kernels.accumulate.TO_ODD, np.zeros(kernels.accumulate.LIMBS, np.int64))
     one = np.ones((1, 1, 1))
-    tie, doubt = kernels.certify.round_and_doubt(np.array([1.0, 2.0**-53]).reshape(2, 1, 1, 1), one, one[0, 0], one[0, 0], 2.0**-99, 0.0)
+    tie, pair = np.empty((1, 1, 1)), np.array([1.0, 2.0**-53]).reshape(2, 1, 1, 1)
+    doubt = kernels.certify.round_and_doubt(pair, one, one[0, 0], one[0, 0], 2.0**-99, 0.0, tie)
     if not (all(_same_pairs(found, expected) for found in pairs) and odd_sum == 2 + 2.0**-29 + 2.0**-51 and tie.item() == 1 and doubt.item()):
         raise StateError("the error-free transformations are compiled wrong (a fused multiply-add that rounds twice, or reassociated additions), "
                          "so nothing can be certified; remove Numba's cache and fast-math settings, or try NUMBA_CPU_NAME=generic")

@@ -46,20 +46,20 @@ def conv2d(x: Array, w: Array, b: Array | None = None, stride: Size2 = 1, paddin
     dtype = result_format(out_dtype, one_format(x=x, w=w, b=b, optional=("b",)))
     window = forward_window(x, w, b, (stride, padding, dilation, groups))
     check_terms(math.prod(w.shape[1:]))
-    parts, (b,) = _image_parts(x, w, window), widened(b)
+    y = np.empty((len(x), len(w), *window.output_size((x.shape[2], x.shape[3]))), dtype)
+    parts, (b,) = _image_parts(x, w, y), widened(b)
     with scratch(np.dtype(np.float64), certified_x=x[parts[-1]].size, certified_w=w.size) as (memory_x, memory_w):
         w = widened_into(memory_w, w)
         norms = row_norms(w)
-        found = [forward(widened_into(memory_x, x[part]), w, b, window, dtype, norms) for part in parts]
-    return found[0] if len(found) == 1 else Certified(np.concatenate([part.value for part in found]), sum(part.repaired for part in found))
+        return Certified(y, sum(forward(widened_into(memory_x, x[part]), w, b, window, norms, y[part]).repaired for part in parts))
 
 
-def _image_parts(x: Array, w: Array, window: Window) -> list[slice]:
+def _image_parts(x: Array, w: Array, y: Array) -> list[slice]:
     """Which images to take together, the largest part last: candidates are tested while they are in a cache, and no fresh memory is touched.
 
     Their float64 copies, or candidates, take PART bytes, or twice as many as those of the weights, which are packed for each part again.
     """
-    image = max(1, math.prod(x.shape[1:]), len(w) * math.prod(window.output_size((x.shape[2], x.shape[3]))))
+    image = max(1, math.prod(x.shape[1:]), math.prod(y.shape[1:]))
     parts = max(1, -(-len(x) // max(1, max(PART, 16 * w.size) // (8 * image))))
     return [slice(len(x) * i // parts, len(x) * (i + 1) // parts) for i in range(parts)]
 
@@ -70,10 +70,9 @@ def row_norms(w: Array) -> tuple[Callable[[], Array], Callable[[], Array]]:
     return cache(lambda: np.sqrt(kernels.certify.squares_of_rows(rows))), cache(lambda: kernels.certify.prefix_norms_of_rows(rows))
 
 
-def forward(x: Array, w: Array, b: Array | None, window: Window, dtype: np.dtype[Any],
-            norms: tuple[Callable[[], Array], Callable[[], Array]]) -> Certified:
-    """`conv2d` of float64 arrays in C order, with the `row_norms` of w."""
-    n, outputs, out = len(x), len(w), window.output_size((x.shape[2], x.shape[3]))
+def forward(x: Array, w: Array, b: Array | None, window: Window, norms: tuple[Callable[[], Array], Callable[[], Array]], y: Array) -> Certified:
+    """`conv2d` of float64 arrays in C order, with the `row_norms` of w, written to y."""
+    n, outputs, *out = y.shape
     terms = math.prod(w.shape[1:])
     squares = _squares_by_group(x, window.groups)
     across = kernels.conv2d.forward_sums(squares, _ones(window), None, window)
@@ -85,8 +84,8 @@ def forward(x: Array, w: Array, b: Array | None, window: Window, dtype: np.dtype
         start=np.zeros(outputs) if b is None else b,
         repair=lambda indices, start, target: kernels.certify.repair(
             kernels.certify.FORWARD, indices, w, x, start, kernels.certify.sizes_of(x.shape, w.shape, window), target, terms),
-        operands=(x, w))
-    return settle(problem, (n, outputs, *out), dtype)
+        operands=(x, w), out=y)
+    return settle(problem, y.shape, y.dtype)
 
 
 @quiet

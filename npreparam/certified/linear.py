@@ -52,5 +52,5 @@ def _transposed(x: Array, w: Array, b: Array | None, dtype: np.dtype[Any]) -> Ce
     if not x.shape[1]:
         return Certified(np.tile(np.zeros(len(w), dtype) if b is None else narrowed(b + 0.0, dtype), (len(x), 1)), 0)
     image = np.ascontiguousarray(x.T)[None, :, None]
-    found = forward(image, w[:, :, None, None], b, Window.of(1), dtype, row_norms(w))
+    found = forward(image, w[:, :, None, None], b, Window.of(1), row_norms(w), np.empty((1, len(w), 1, len(x)), dtype))
     return Certified(np.ascontiguousarray(found.value[0, :, 0].T), found.repaired)

@@ -258,12 +258,11 @@ def lowest_bit(x: Array) -> int:
     return int(lowest[0])
 
 
-def round_and_doubt(y: Array, across: Array, along: Array, offset: Array, factor: float, tiny: float) -> tuple[Array, Array]:
-    """(value, doubt): (N, O, P) float32 from y (N, O, P), or float64 from pairs (2, N, O, P), and where the bound does not decide."""
-    test, shape, dtype = (round_pairs, y.shape[1:], np.float64) if y.ndim == 4 else (round_singles, y.shape, np.float32)
-    value, doubt = np.empty(shape, dtype), np.empty(shape, np.bool_)
-    _threads.run(test, shape[0] * shape[1], y, across, along, offset, factor, tiny, value, doubt, small=value.size < SMALL)
-    return value, doubt
+def round_and_doubt(y: Array, across: Array, along: Array, offset: Array, factor: float, tiny: float, value: Array) -> Array:
+    """`value`, float32 from y (N, O, P) or float64 from pairs (2, N, O, P), and where the bound does not decide, which is returned: (N, O, P)."""
+    test, doubt = round_pairs if y.ndim == 4 else round_singles, np.empty(value.shape, np.bool_)
+    _threads.run(test, value.shape[0] * value.shape[1], y, across, along, offset, factor, tiny, value, doubt, small=value.size < SMALL)
+    return doubt
 
 
 def repair(which: int, indices: Array, left: Array, right: Array, start: Array, sizes: Sizes, target: int, most: int) -> Array:
