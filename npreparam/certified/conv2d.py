@@ -20,7 +20,7 @@ from npreparam.ops._geometry import NCHW, forward_window, input_grad_window, tra
 from npreparam.ops._validate import check_rank, check_shape
 
 Array = NDArray[Any]
-PART = 8 * 2**20  # bytes
+PART, PASSES = 8 * 2**20, 2  # bytes of images, at least, and in sizes of the weights, that are taken at once
 
 
 @quiet
@@ -57,10 +57,10 @@ def conv2d(x: Array, w: Array, b: Array | None = None, stride: Size2 = 1, paddin
 def _image_parts(x: Array, w: Array, y: Array) -> list[slice]:
     """Which images to take together, the largest part last: candidates are tested while they are in a cache, and no fresh memory is touched.
 
-    Their float64 copies, or candidates, take PART bytes, or twice as many as those of the weights, which are packed for each part again.
+    Their float64 copies, or candidates, have PART bytes, or PASSES times those of the weights, which are packed for each part again.
     """
     image = max(1, math.prod(x.shape[1:]), math.prod(y.shape[1:]))
-    parts = max(1, -(-len(x) // max(1, max(PART, 16 * w.size) // (8 * image))))
+    parts = max(1, -(-len(x) // max(1, max(PART, 8 * PASSES * w.size) // (8 * image))))
     return [slice(len(x) * i // parts, len(x) * (i + 1) // parts) for i in range(parts)]
 
 

@@ -121,45 +121,20 @@ def exact_sum(a: Any, b: Any, count: int, start: float, odd: bool, limbs: Any) -
 
 
 @kernel
-def add_term(s: float, c: float, magnitude: float, x: float, y: float) -> tuple[float, float, float]:
-    """s + c + x*y and magnitude + |x*y|; what s lacks goes to c."""
-    p = x * y
-    e = scalar_fma(x, y, -p)
-    z = s + p
-    back = z - s
-    return z, c + (((s - (z - back)) + (p - back)) + e), magnitude + math.fabs(p)
-
-
-@kernel
-def doubled_sum(a: Any, b: Any, count: int, start: float) -> tuple[float, float, float]:
-    """(s, c, S): start + sum of a*b is about s + c, and S the sum of magnitudes; from 16 terms on in four chains, as one would wait for itself.
-
-    The chains have up to N = count/4 + 4 terms, and are added to the first. What s lacks adds up to at most u*(N + 4)*S, each partial sum of a
-    chain being at most that chain's share of S, and goes through at most N + 7 roundings: less than ((count + 2)*u)^2*S from 16 terms on.
-    """
-    s, c, m = start, 0.0, math.fabs(start)
-    s1 = c1 = m1 = s2 = c2 = m2 = s3 = c3 = m3 = 0.0
-    whole = count // 4 * 4 if count >= 16 else 0
-    for k in range(0, whole, 4):
-        s, c, m = add_term(s, c, m, a[k], b[k])
-        s1, c1, m1 = add_term(s1, c1, m1, a[k + 1], b[k + 1])
-        s2, c2, m2 = add_term(s2, c2, m2, a[k + 2], b[k + 2])
-        s3, c3, m3 = add_term(s3, c3, m3, a[k + 3], b[k + 3])
-    for k in range(whole, count):
-        s, c, m = add_term(s, c, m, a[k], b[k])
-    s, c, _ = add_term(s, c + c1, m, s1, 1.0)
-    s, c, _ = add_term(s, c + c2, m, s2, 1.0)
-    s, c, _ = add_term(s, c + c3, m, s3, 1.0)
-    return s, c, (m + m1) + (m2 + m3)
-
-
-@kernel
 def decide(a: Any, b: Any, count: int, start: float, target: int, limbs: Any) -> float:
     """start + sum of a*b, rounded for the target: first in doubled precision with its bound, and where that does not decide, exactly.
 
     As in `_pair`, |sum - (s + c)| <= gamma_n^2*S + n*eta/2 for n = count + 1 terms of magnitude S, gamma_n <= (n + 1)*u for n*u < 2^-20.
     """
-    s, c, magnitude = doubled_sum(a, b, count, start)
+    s, c, magnitude = start, 0.0, math.fabs(start)
+    for k in range(count):
+        p = a[k] * b[k]
+        e = scalar_fma(a[k], b[k], -p)
+        z = s + p
+        back = z - s
+        c += ((s - (z - back)) + (p - back)) + e
+        s = z
+        magnitude += math.fabs(p)
     if math.isfinite(magnitude):
         gamma = (count + 2) * UNIT
         bound = gamma * gamma * magnitude * (1 + 2.0**-20) + (count + 2) * ETA

@@ -190,6 +190,23 @@ def test_hard_cases():
     check_hard_cases()
 
 
+@pytest.mark.parametrize("dtype", FORMATS)
+def test_images_in_parts(dtype, monkeypatch):
+    """One at a time, or two: the same numbers and repairs as all at once; the memory that the parts share is used again by the next call."""
+    module, rng = sys.modules["npreparam.certified.conv2d"], np.random.default_rng(7)
+    x, w, b = draw(cancelling, rng, (5, 4, 6, 7), dtype), draw(cancelling, rng, (2, 2, 3, 2), dtype), draw(normal, rng, (2,), dtype)
+    whole = certified.conv2d(x, w, b, *GEOMETRY)
+    copy = whole.value.copy()
+    for part, images in ((1, [1, 1, 1, 1, 1]), (8 * 2 * 4 * 6 * 7, [1, 2, 2])):
+        monkeypatch.setattr(module, "PART", part)
+        monkeypatch.setattr(module, "PASSES", 0)
+        assert [s.stop - s.start for s in module._image_parts(x, w, whole.value)] == images
+        found = certified.conv2d(x, w, b, *GEOMETRY)
+        assert_same_bits(found.value, copy)
+        assert found.repaired == whole.repaired > 0
+    assert_same_bits(whole.value, copy)
+
+
 def settle_without_bound(problem, shape, dtype, settle=_products.settle):
     return settle(problem._replace(across=problem.across * 2.0**-100), shape, dtype)
 
