@@ -113,7 +113,8 @@ def recognise(checkpoint: Mapping[str, Array], family: str = "auto", *, patterns
     table = (*patterns, *families())
     known = list(dict.fromkeys([*(pattern.family for pattern in table), GENERIC.family]))
     if family != "auto" and family not in known:
-        raise ArgumentError(f"`family` (={family!r}) must be auto or one of {', '.join(known)}; a new one can be described in a TOML file")
+        raise ArgumentError(f"`family` (={family!r}) must be auto or one of {', '.join(known)}; one of your own can be described in "
+                            "a file that ends in .toml")
     own, built_in = ([p for p in group if (p.auto if family == "auto" else p.family == family)] for group in (patterns, families()))
     search = _Search({name: tuple(array.shape) for name, array in checkpoint.items()}, _Given(eps, stride, identity, transposed))
     for alternatives in (*([pattern] for pattern in own), *_by_expression(built_in)):
