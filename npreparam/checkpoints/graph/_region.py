@@ -176,7 +176,7 @@ class Region:
     def _then(self, first: AffineConv, second: AffineConv, border: str = "exact") -> AffineConv:
         if len(first.taps) * len(second.taps) * second.outputs * first.inputs // max(1, min(first.groups, second.groups)) > 4 * MOST:
             raise FusionError("one kernel would be too large for memory", "keep its parts")
-        self.products += len(first.taps) * second.blocks.size * (1 if first.is_depthwise else first.inputs // first.groups)
+        self.products += self.budget.price(first, second)
         return compose(second, first, border)
 
     def entry(self, row: int, column: int, whole: AffineConv) -> Callable[[Scalars], AffineConv]:
