@@ -144,8 +144,10 @@ class Matcher(Leaves):
         if any(_preserves(part.expression) for part in parts) and inputs != outputs:
             raise MismatchError(f"an identity branch beside branches from {inputs} to {outputs} channels")
         terms = [part.expression for part in parts]
-        if skips and self._skip(skips[0], inputs, outputs):
-            terms.append(Identity())
+        for term in skips:  # x itself, or what has no tensors either
+            if self._skip(term, inputs, outputs):
+                inner = term.arguments[0] if term.arguments else None
+                terms.append(self.build(inner, binding, inputs).expression if isinstance(inner, Term) else Identity())
         return Part(Sum(tuple(terms)), inputs, outputs)
 
     def _skip(self, term: Term, inputs: int | None, outputs: int | None) -> bool:
