@@ -252,11 +252,11 @@ expression = '''seq(sum(seq(conv(weight_orepa_origin, weight=self), scale(vector
     seq(sum(conv(id_tensor, weight=self, stride=1), conv(weight_orepa_1x1_kxk_idconv1, weight=self, stride=1)),
         conv(weight_orepa_1x1_kxk_conv2, weight=self), scale(vector, row=3)),
     seq(conv(weight_orepa_1x1, weight=self), scale(vector, row=4)),
-    seq(conv(weight_orepa_gconv_dw, weight=self, groups=inputs), conv(weight_orepa_gconv_pw, weight=self, stride=1), scale(vector, row=5))),
-    bn(bn))'''
+    seq(conv(weight_orepa_gconv_dw, weight=self, groups=inputs), conv(weight_orepa_gconv_pw, weight=self, stride=1, rows=in_turn),
+        scale(vector, row=5))), bn(bn))'''
 fused = "orepa_reparam"
 eps = 1e-5
-groups = 1
+groups = "weight_orepa_gconv_dw/weight_orepa_gconv_pw"
 
 [[pattern]]
 family = "orepa"

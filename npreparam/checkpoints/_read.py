@@ -136,7 +136,7 @@ class Reader:
 
     def _conv(self, conv: Conv, scalars: Scalars) -> AffineConv:
         """What is unknown (`Block.open`) has no influence on the weights, or the block is refused: so the simplest value stands for it."""
-        weight = self._numbers(conv.weight, scalars)
+        weight = group_by_group(self._numbers(conv.weight, scalars), conv)
         if conv.factor:
             factor = self._numbers(conv.factor, scalars)
             weight = weight * factor.reshape(len(weight), *factor.shape[1:], *(1,) * (weight.ndim - max(1, factor.ndim)))
@@ -166,6 +166,13 @@ class Reader:
 def scale_of(stored: Array, row: int | None) -> Array:
     """The numbers of a scale: one for each channel or for all, of a matrix those of one row."""
     return stored.reshape(-1) if row is None else stored[row]
+
+
+def group_by_group(weight: Array, conv: Conv) -> Array:
+    """A kernel with the rows of each group behind each other."""
+    if not conv.in_turn:
+        return weight
+    return weight.reshape(-1, conv.groups or 1, *weight.shape[1:]).swapaxes(0, 1).reshape(weight.shape)
 
 
 def kernel_of_window(weight: Array, window: Array) -> Array:

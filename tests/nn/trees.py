@@ -124,7 +124,7 @@ def orepa(module, x, kind):
         return naive.conv2d(x, w, None, (stride, stride), ((padding, padding),) * 2, (1, 1), groups)
 
     own_kernels = [own("origin"), own("avg_conv") * kind.number(module.weight_orepa_avg_avg),
-                   own("pfir_conv") * kind.number(module.weight_orepa_prior)]
+                   own("pfir_conv") * kind.number(module.weight_orepa_prior)[:, None]]
     first = own("1x1_kxk_idconv1") + kind.number(module.id_tensor)
     depthwise, pointwise = own("gconv_dw"), own("gconv_pw")
     in_turn = np.arange(len(pointwise)).reshape(-1, groups).T.ravel()  # row o*groups + g is the o-th output of group g

@@ -56,11 +56,14 @@ class OREPAConv(Module):
         self.weight_orepa_avg_avg = np.full((kernel, kernel), 1 / kernel**2, dtype)
         self.weight_orepa_prior = _prior(out_channels, kernel).astype(dtype)
         self.id_tensor = np.eye(columns, dtype=dtype)[np.arange(inner) % columns][..., None, None]
-        self.centre = identity_kernel(1, 1, kernel)[0, 0].astype(dtype)
         self.vector = Tensor(np.full((6, out_channels), 1 / 6, dtype), "vector")
 
     def _draw(self, name: str, shape: tuple[int, ...], rng: np.random.Generator, dtype: DTypeLike) -> None:
         setattr(self, f"weight_orepa_{name}", Tensor(he_normal(shape, rng, dtype), f"weight_orepa_{name}"))
+
+    def _centre(self) -> Any:
+        """1 in the middle of a kernel."""
+        return identity_kernel(1, 1, self.weight_orepa_origin.shape[2])[0, 0].astype(self.vector.dtype)
 
     def weights(self, x: Any, training: bool) -> Any:
         """The sum of the branches."""
@@ -68,8 +71,8 @@ class OREPAConv(Module):
             return self.use(getattr(self, f"weight_orepa_{name}"), x, training)
 
         vector = self.use(self.vector, x, training)
-        branches = (own("origin"), ops.mul(own("avg_conv"), self.weight_orepa_avg_avg), ops.mul(own("pfir_conv"), self.weight_orepa_prior),
-                    self._chained(own("1x1_kxk_conv2"), ops.add(own("1x1_kxk_idconv1"), self.id_tensor)), ops.mul(own("1x1"), self.centre),
+        branches = (own("origin"), ops.mul(own("avg_conv"), self.weight_orepa_avg_avg), ops.mul(own("pfir_conv"), self.weight_orepa_prior[:, None]),
+                    self._chained(own("1x1_kxk_conv2"), ops.add(own("1x1_kxk_idconv1"), self.id_tensor)), ops.mul(own("1x1"), self._centre()),
                     self._separated(own("gconv_dw"), own("gconv_pw")))
         scales = (ops.reshape(ops.getitem(vector, i), (-1, 1, 1, 1)) for i in range(len(branches)))
         return reduce(ops.add, map(ops.mul, branches, scales))
@@ -109,18 +112,18 @@ class OREPAConv(Module):
         matrix = own("gconv_pw").reshape(rows // groups, groups, columns, -1, 1, 1).swapaxes(0, 1)
         separated = (matrix * depthwise.reshape(groups, 1, columns, -1, *size)).sum(3).reshape(rows, columns, *size)
         first = replace(fuse.from_conv(own("1x1_kxk_idconv1") + scalars.numbers(self.id_tensor), groups=groups), roundings=1)
-        branches = (conv(own("origin"), 0), conv(own("avg_conv") * own("avg_avg")), conv(own("pfir_conv") * own("prior")),
-                    fuse.compose(conv(own("1x1_kxk_conv2"), 0), first), conv(own("1x1") * scalars.numbers(self.centre)),
+        branches = (conv(own("origin"), 0), conv(own("avg_conv") * own("avg_avg")), conv(own("pfir_conv") * own("prior")[:, None]),
+                    fuse.compose(conv(own("1x1_kxk_conv2"), 0), first), conv(own("1x1") * scalars.numbers(self._centre())),
                     conv(separated, matrix.shape[3] + 1))
         return fuse.add(*(fuse.scale_after(branch, v) for branch, v in zip(branches, scalars.numbers(self.vector.value), strict=True)))
 
 
 def _prior(channels: int, kernel: int) -> Any:
-    """(channels, 1, kernel, kernel): cos(pi * frequency * (row + 1/2) / kernel), frequencies in turn, half of them along the columns."""
+    """(channels, kernel, kernel): cos(pi * frequency * (row + 1/2) / kernel), frequencies in turn, half of them along the columns."""
     frequency, place = np.arange(channels) // 2 % kernel, (np.arange(kernel) + 0.5) / kernel
     waves = np.cos(np.pi * frequency[:, None] * place)
     along_rows = np.broadcast_to(waves[:, :, None], (channels, kernel, kernel))
-    return np.where((np.arange(channels) % 2 == 0)[:, None, None], along_rows, along_rows.swapaxes(1, 2))[:, None]
+    return np.where((np.arange(channels) % 2 == 0)[:, None, None], along_rows, along_rows.swapaxes(1, 2))
 
 
 def orepa(in_channels: int, out_channels: int, kernel: int = 3, *, stride: int = 1, groups: int = 1, expand: int = 8,
