@@ -14,7 +14,7 @@ from npreparam.checkpoints import fuse, load, recognise, save
 from npreparam.cli import fuse as command
 from npreparam.cli.output import show
 from tests.checkpoints.states import STATES, state
-from tests.test_cli_fuse import run
+from tests.test_cli_fuse import one_line, run
 
 
 def many(tmp_path, count=9):
@@ -59,3 +59,17 @@ def test_a_table_in_a_terminal_is_folded(width, tmp_path):
     assert columns == ["block", "".join(f"a_rather_long_name_of_a_network.with_a_stage_in_it.{i}" for i in range(2))]
     if width >= 80:
         assert max(map(len, text.splitlines())) <= width
+
+
+def test_one_reason_for_many_blocks_is_one_line(tmp_path):
+    many(tmp_path)
+    result = run("fuse", tmp_path / "many.npz", tmp_path / "out.npz")  # RepVGG's or YOLOv6's
+    assert one_line(result), result.output
+    assert "and 8 more alike (--dry-run --force --report FILE lists them): its tensors do not tell eps" in result.stderr
+
+
+def test_a_file_that_is_fused_already_is_told(tmp_path):
+    many(tmp_path)
+    result = run("verify", tmp_path / "fused.npz", tmp_path / "many.npz")
+    assert one_line(result), result.output
+    assert "it seems to be fused already: it has a_rather_long_name_of_a_network.with_a_stage_in_it.0.rbr_reparam.weight" in result.stderr

@@ -231,9 +231,16 @@ def _measured(found: Certificate | None) -> str:
 
 
 def abridged(lines: list[str], command: str) -> list[str]:
-    """The first lines, and how many more there are."""
+    """The lines, those with the same reason behind their first colon as one, as many as are read; and how many more there are."""
     options = "--report FILE" if command == "verify" else "--dry-run --force --report FILE"  # nothing is written where something is wrong
-    return lines if len(lines) <= LINES + 1 else [*lines[:LINES], f"and {len(lines) - LINES} more, which {options} lists"]
+    alike: dict[str, list[str]] = {}
+    for line in lines:
+        alike.setdefault(line.partition(": ")[2] or line, []).append(line)
+    told = [some[0] if len(some) == 1 else f"{some[0].partition(': ')[0]}, and {len(some) - 1} more alike ({options} lists them): {why}"
+            for why, some in alike.items()]
+    if len(told) <= LINES + 1:
+        return told
+    return [*told[:LINES], f"and {sum(map(len, list(alike.values())[LINES:]))} more, which {options} lists"]
 
 
 def reported(command: str, run: Callable[[], Verdict]) -> bool:

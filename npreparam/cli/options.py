@@ -49,8 +49,9 @@ class Answers:
         found = recognise(tensors, "auto" if patterns else self.family, patterns=patterns, eps=self.eps, stride=self.stride,
                           identity=self.identity, transposed=transposed)
         if not found.blocks:
-            raise ArgumentError(f"no block of family {self.family} is in the checkpoint"
-                                + "".join(f"; {name}: {why}" for name, why in list(found.left_over.items())[:1]))
+            of = "that any family knows" if self.family == "auto" else f"of family {self.family}"
+            raise ArgumentError(f"no block {of} is in the checkpoint" + "".join(f"; {name}: {why}" for name, why in list(found.left_over.items())[:1])
+                                + "".join(f"; it seems to be fused already: it has {name}" for name in found.already_fused[:1]))
         return found
 
     def check_effect(self, tensors: Any, found: Recognition, completed: Answers) -> None:
