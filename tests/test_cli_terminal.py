@@ -30,7 +30,7 @@ def many(tmp_path, count=9):
 def test_a_pair_that_does_not_belong_together_is_told_in_few_lines(tmp_path):
     names, _ = many(tmp_path)
     stored = dict(load(tmp_path / "fused.npz"))
-    save(tmp_path / "other.npz", {name: value + 1 for name, value in stored.items()})
+    save(tmp_path / "other.npz", {name: value + 1 + i for i, (name, value) in enumerate(stored.items())})
     result = run("verify", tmp_path / "many.npz", tmp_path / "other.npz", "--family", "repvgg", "--report", tmp_path / "r.json")
     assert result.exit_code == 1
     lines = result.stderr.splitlines()
