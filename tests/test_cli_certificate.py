@@ -94,15 +94,20 @@ def test_real_inputs(stored, source, tmp_path):
     assert row["on inputs"]["largest input"] == float(np.abs(x).max())
     assert row["on inputs"]["measured"] <= row["on inputs"]["bound"] + row["on inputs"]["evaluation bound"]
     assert record["inputs"]["file"] == path.name
-    assert "1 of 1 blocks were measured" in result.stderr
+    told = f"{row['on inputs']['measured']:.2e}"
+    assert f"1 of 1 blocks were measured on {path.name}, those whose input channels it fits: at most {told}, of stage.0, " in result.stderr
+    assert ("on inputs" in result.stdout, told in result.stdout) == (True, True)
     assert "1 of 1 blocks, those whose input channels it fits" in (tmp_path / "r.html").read_text()
 
 
-def test_inputs_of_other_channels_are_told(source, tmp_path):
-    np.save(tmp_path / "x.npy", np.ones((1, 3, 5, 5)))
-    result = fused(source, "--inputs", tmp_path / "x.npy")
-    assert result.exit_code == 0
-    assert "0 of 1 blocks were measured on x.npy" in result.stderr
+@pytest.mark.parametrize("stored", ["npy", "npz"])
+def test_inputs_that_no_block_reads_are_refused(stored, source, tmp_path):
+    x, path = np.ones((1, 3, 5, 5)), tmp_path / f"x.{stored}"
+    np.save(path, x) if stored == "npy" else np.savez(path, **{"stage.0": x})
+    result = fused(source, "--inputs", path)
+    assert one_line(result), result.output
+    assert "has 3 channels" in result.stderr
+    assert "4; give what a block reads" in result.stderr
 
 
 @pytest.mark.parametrize("case", ["integers", "rank", "nan", "empty", "objects", "noise", "missing", "unknown block"])

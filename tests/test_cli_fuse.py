@@ -77,9 +77,13 @@ def test_a_fused_checkpoint_has_nothing_to_fuse(name, tmp_path):
 def test_a_refused_checkpoint_leaves_nothing(tmp_path):
     result = run("fuse", real("bsrn_biased_pointwise_must_refuse.pth"), tmp_path / "out.safetensors", "--report", tmp_path / "r.json")
     assert result.exit_code == 1
-    assert len(result.stderr.splitlines()) == 37
     assert "biased pointwise" in result.stderr
+    assert one_line(result)
+    assert "and 36 more alike (--dry-run --force --report FILE lists them): a biased pointwise" in result.stderr
     assert not list(tmp_path.iterdir())
+    listed = ("--dry-run", "--force", "--report", tmp_path / "r.json")
+    assert run("fuse", real("bsrn_biased_pointwise_must_refuse.pth"), tmp_path / "out.safetensors", *listed).exit_code == 0
+    assert len(json.loads((tmp_path / "r.json").read_text())["refused"]) == 37
 
 
 def test_force_keeps_refused_blocks_as_they_are(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from npreparam import ops
-from npreparam.checkpoints._read import Array, Tensors, kernel_of_window, scale_of
+from npreparam.checkpoints._read import Array, Tensors, group_by_group, kernel_of_window, scale_of
 from npreparam.checkpoints.expression import (
     AvgPool,
     BatchNorm,
@@ -69,7 +69,7 @@ def evaluate(expression: Expression, tensors: Tensors, x: Array) -> Array:
 
 
 def _conv(conv: Conv, tensors: Tensors, x: Array) -> Array:
-    weight = np.asarray(tensors[conv.weight], np.float64)
+    weight = group_by_group(np.asarray(tensors[conv.weight], np.float64), conv)
     if conv.factor:
         factor = np.asarray(tensors[conv.factor], np.float64)
         weight = weight * factor.reshape(*factor.shape, *(1,) * (weight.ndim - factor.ndim))

@@ -26,6 +26,37 @@ expression = "seq(sum(conv_bn(rbr_dense.conv, rbr_dense.bn), conv(rbr_1x1), skip
 fused = "rbr_reparam"
 eps = 1e-3
 
+[[pattern]]  # its second version adds an average over 3x3 places where x is added, which leaves no tensor either
+family = "yolov6_qarepvggv2"
+expression = '''seq(sum(conv_bn(rbr_dense.conv, rbr_dense.bn), conv(rbr_1x1), skip(when=same),
+    skip(seq(pad(rbr_dense.conv), avgpool(rbr_dense.conv)), when=same)), bn(bn))'''
+fused = "rbr_reparam"
+eps = 1e-3
+
+[[pattern]]  # cxxgtxy/QARepVGG, version 1: batch norms behind all branches
+family = "qarepvgg"
+expression = "seq(sum(conv_bn(rbr_dense.conv, rbr_dense.bn), conv_bn(rbr_1x1.conv, rbr_1x1.bn), bn(rbr_identity)), bn(bn))"
+fused = "rbr_reparam"
+eps = 1e-5
+
+[[pattern]]  # version 5: behind both convolutions; also version 1 where x is not added
+family = "qarepvgg"
+expression = "seq(sum(conv_bn(rbr_dense.conv, rbr_dense.bn), conv_bn(rbr_1x1.conv, rbr_1x1.bn), skip(when=same)), bn(bn))"
+fused = "rbr_reparam"
+eps = 1e-5
+
+[[pattern]]  # version 3: behind the 1x1 convolution
+family = "qarepvgg"
+expression = "seq(sum(conv(rbr_dense), conv_bn(rbr_1x1.conv, rbr_1x1.bn), skip(when=same)), bn(bn))"
+fused = "rbr_reparam"
+eps = 1e-5
+
+[[pattern]]  # version 4: behind x
+family = "qarepvgg"
+expression = "seq(sum(conv(rbr_dense), conv(rbr_1x1), bn(rbr_identity)?), bn(bn))"
+fused = "rbr_reparam"
+eps = 1e-5
+
 [[pattern]]  # Ding et al., RepVGG (DingXiaoH/RepVGG)
 family = "repvgg"
 expression = "sum(conv_bn(rbr_dense.conv, rbr_dense.bn), conv_bn(rbr_1x1.conv, rbr_1x1.bn)?, bn(rbr_identity)?)"
@@ -46,7 +77,7 @@ eps = 1e-3
 
 [[pattern]]  # Deci-AI/super-gradients, QARepVGG; its rbr_reparam is a placeholder while training
 family = "super_gradients_qarepvgg"
-expression = "seq(sum(conv_bn(branch_3x3.conv, branch_3x3.bn), seq(conv(branch_1x1), scale(alpha)?), skip(when=same)), bn(post_bn))"
+expression = "seq(sum(conv_bn(branch_3x3.conv, branch_3x3.bn), seq(conv(branch_1x1), scale(alpha)?), skip(when=same)), bn(post_bn)?)"
 fused = "rbr_reparam"
 
 [[pattern]]  # FastViT (apple/ml-fastvit) and timm: x + layer_scale*(mixer(x) - norm(x))
@@ -221,11 +252,11 @@ expression = '''seq(sum(seq(conv(weight_orepa_origin, weight=self), scale(vector
     seq(sum(conv(id_tensor, weight=self, stride=1), conv(weight_orepa_1x1_kxk_idconv1, weight=self, stride=1)),
         conv(weight_orepa_1x1_kxk_conv2, weight=self), scale(vector, row=3)),
     seq(conv(weight_orepa_1x1, weight=self), scale(vector, row=4)),
-    seq(conv(weight_orepa_gconv_dw, weight=self, groups=inputs), conv(weight_orepa_gconv_pw, weight=self, stride=1), scale(vector, row=5))),
-    bn(bn))'''
+    seq(conv(weight_orepa_gconv_dw, weight=self, groups=inputs), conv(weight_orepa_gconv_pw, weight=self, stride=1, rows=in_turn),
+        scale(vector, row=5))), bn(bn))'''
 fused = "orepa_reparam"
 eps = 1e-5
-groups = 1
+groups = "weight_orepa_gconv_dw/weight_orepa_gconv_pw"
 
 [[pattern]]
 family = "orepa"

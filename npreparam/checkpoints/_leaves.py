@@ -86,7 +86,9 @@ class Leaves:
             raise MismatchError(f"{factor} of shape {self.shapes[factor]} beside {weight} of shape {shape}")
         padding, dilation = self._geometry(term, binding, weight, size)
         stride = self._integer(term.option("stride"), binding, 0) or (self.stride if size else 1)
-        return Part(Conv(weight, bias, factor, window, padding, dilation, stride, groups), shape[1] * groups if groups else inputs, shape[0])
+        turns = term.option("rows") == "in_turn" and (groups or 1) > 1
+        made = Conv(weight, bias, factor, window, padding, dilation, stride, groups, in_turn=turns)
+        return Part(made, shape[1] * groups if groups else inputs, shape[0])
 
     def _window(self, window: str, weight: str, shape: tuple[int, ...]) -> Sizes:
         """The size of a kernel that is a 1x1 kernel times a window, or one for each output channel."""
@@ -114,6 +116,9 @@ class Leaves:
             groups = shape[0]
         elif rule == "inputs":  # each input channel by itself, to any number of outputs
             groups = inputs
+        elif "/" in str(rule):  # of two kernels the one after the other: the outputs of the first over the inputs of each group of the second
+            first, second = (self.use(self.prefix + name.strip()) for name in str(rule).split("/", 1))
+            groups = first[0] // (second[1:] or (1,))[0] if 0 not in (*first, *second) else 0
         elif rule is not None:
             groups = self._integer(str(rule), {}, 1)
         else:

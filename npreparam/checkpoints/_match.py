@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from npreparam.checkpoints._leaves import PLACEHOLDER, Binding, Leaves, MismatchError, Part
 from npreparam.checkpoints._pattern import Term
-from npreparam.checkpoints.expression import BatchNorm, Concat, Expression, Identity, OnGrid, Pad, Scale, Sequence, Shuffle, Slice, Sum
+from npreparam.checkpoints.expression import BatchNorm, Concat, Conv, Expression, Identity, OnGrid, Pad, Scale, Sequence, Shuffle, Slice, Sum, leaves
 
 
 class Matcher(Leaves):
@@ -140,13 +140,28 @@ class Matcher(Leaves):
         inputs = _agreed([inputs, *(part.inputs for part in parts)], "input")
         if inputs is None and any(_preserves(part.expression) for part in parts):
             inputs = outputs
+        skips, inputs = self._skips_and_inputs(skips, parts, inputs, outputs)
         parts = [self.build(each, bound, inputs) for each, bound in self._terms(tuple(branches), binding)]
         if any(_preserves(part.expression) for part in parts) and inputs != outputs:
             raise MismatchError(f"an identity branch beside branches from {inputs} to {outputs} channels")
         terms = [part.expression for part in parts]
-        if skips and self._skip(skips[0], inputs, outputs):
-            terms.append(Identity())
+        for term in skips:  # x itself, or what has no tensors either
+            if self._skip(term, inputs, outputs):
+                inner = term.arguments[0] if term.arguments else None
+                terms.append(self.build(inner, binding, inputs).expression if isinstance(inner, Term) else Identity())
         return Part(Sum(tuple(terms)), inputs, outputs)
+
+    def _skips_and_inputs(self, skips: list[Term], parts: list[Part], inputs: int | None, outputs: int | None) -> tuple[list[Term], int | None]:
+        """Where x is said to be added and the groups are unknown: kernels as wide as their outputs then have one group, others may widen instead."""
+        columns = {self.shapes[leaf.weight][1] for part in parts for leaf in leaves(part.expression) if isinstance(leaf, Conv)}
+        if not skips or not self.identity or inputs is not None or outputs is None or len(columns) != 1:
+            return skips, inputs
+        width = columns.pop()
+        if width == outputs:
+            return skips, outputs
+        if outputs % width == 0:
+            self.open["the number of groups, which a pattern file gives as groups = 1"] = None
+        return [], None
 
     def _skip(self, term: Term, inputs: int | None, outputs: int | None) -> bool:
         """Whether x itself is added, which leaves no trace among the tensors."""

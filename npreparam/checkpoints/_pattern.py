@@ -21,7 +21,7 @@ from npreparam._errors import ArgumentError, FormatError
 
 TOKEN = re.compile(r"\s*([A-Za-z0-9_.{}+-]+(?=\s*[(,)=]|$)|[(),=?*+])")
 KINDS = {"sum", "cat", "split", "last", "grid", "seq", "either", "conv", "conv_bn", "bn", "scale", "pad", "avgpool", "shuffle", "identity", "skip"}
-OPTIONS = {"weight", "bias", "factor", "shape", "pad", "dilation", "stride", "groups", "kernel", "number", "row", "size", "when"}
+OPTIONS = {"weight", "bias", "factor", "shape", "pad", "dilation", "stride", "groups", "kernel", "number", "row", "rows", "size", "when"}
 MAX_NESTING = 20
 
 
@@ -71,7 +71,7 @@ class Pattern:
     fused: str = ""  # where the fused weight and bias go, relative to the block
     eps: float | None = None
     stride: int | None = None
-    groups: int | str | None = None  # a number or "depthwise"
+    groups: int | str | None = None  # a number, "depthwise", or "a/b": the outputs of kernel a over the inputs of a group of kernel b
     auto: bool = True  # False: only when the family is asked for, as the names are too common
     refuse: str = ""  # why no block of this kind can be one convolution
     refuse_if: dict[str, str] = field(default_factory=dict)  # the same if the block has this tensor
@@ -175,8 +175,8 @@ def _pattern(table: dict[str, Any]) -> Pattern:
         if type(value) not in TYPES[key] or (isinstance(value, dict) and not all(isinstance(v, str) for v in value.values())):
             raise ArgumentError(f"{label}: `{key}` (={value!r}) must be {' or '.join(t.__name__ for t in TYPES[key])}")
     pattern = Pattern(**table)
-    if isinstance(pattern.groups, str) and pattern.groups != "depthwise":
-        raise ArgumentError(f"{label}: `groups` (={pattern.groups!r}) must be a number or 'depthwise'")
+    if isinstance(pattern.groups, str) and pattern.groups != "depthwise" and not re.fullmatch(r"[^/]+/[^/]+", pattern.groups):
+        raise ArgumentError(f"{label}: `groups` (={pattern.groups!r}) must be a number or 'depthwise', or 'a/b' for two kernels")
     anchor = next((term for term in pattern.term.required() if term.arguments and term.kind in ("conv", "conv_bn", "bn", "scale")), None)
     if anchor is None:
         raise ArgumentError(f"{label}: `expression` must have a tensor that is neither optional nor an alternative")

@@ -43,7 +43,7 @@ from npreparam.fuse.scalars import BALLS, BATCH_NORM_ROUNDINGS, EXACT, UNROUNDED
 
 Array = np.ndarray[Any, Any]
 Tensors = Mapping[str, Array]
-RATIONAL, IRRATIONAL, OF_BALLS = 30_000_000, 300_000, 3_000_000  # products that take some seconds: of fractions, of batch norms' roots, of balls
+RATIONAL, IRRATIONAL, OF_BALLS = 6_000_000, 300_000, 3_000_000  # that take some seconds: see `Budget`
 
 
 class CostlyError(Exception):
@@ -51,7 +51,11 @@ class CostlyError(Exception):
 
 
 class Budget:
-    """How many products of exact numbers and of balls are affordable; so many `parts` of a block share it."""
+    """How much exact arithmetic is affordable; so many `parts` of a block share it.
+
+    Products of batch norms' roots and of balls are counted, of fractions the numbers that are multiplied and come out: between common
+    denominators it is the conversions that take time, not the products (`npreparam.fuse.rational`).
+    """
 
     def __init__(self, rational: bool, parts: int = 1) -> None:
         self.rational = rational
@@ -60,6 +64,14 @@ class Budget:
     def kind(self, scalars: Scalars) -> Scalars:
         """The kind of scalars, but fractions instead of balls where no number is irrational."""
         return EXACT if scalars is BALLS and self.rational else scalars
+
+    def price(self, first: AffineConv, second: AffineConv) -> int:
+        """What `second` after `first` costs."""
+        products = len(first.taps) * second.blocks.size * (1 if first.is_depthwise else first.inputs // first.groups)
+        if self.rational and not (first.is_depthwise or second.is_depthwise):
+            found = len(first.taps) * len(second.taps) * second.outputs * first.inputs // max(1, min(first.groups, second.groups))
+            products = min(products, first.blocks.size + second.blocks.size + found)
+        return max(products, first.blocks.size)
 
     def check(self, scalars: Scalars, products: int) -> None:
         """Raises CostlyError for too many products."""
@@ -116,8 +128,7 @@ class Reader:
 
     def then(self, first: AffineConv, second: AffineConv, border: str = "exact") -> AffineConv:
         """`second` after `first`."""
-        products = len(first.taps) * second.blocks.size * (1 if first.is_depthwise else first.inputs // first.groups)
-        self.products += max(products, first.blocks.size)
+        self.products += self.budget.price(first, second)
         return compose(second, first, border)
 
     def _numbers(self, name: str, scalars: Scalars) -> Array:
@@ -125,7 +136,7 @@ class Reader:
 
     def _conv(self, conv: Conv, scalars: Scalars) -> AffineConv:
         """What is unknown (`Block.open`) has no influence on the weights, or the block is refused: so the simplest value stands for it."""
-        weight = self._numbers(conv.weight, scalars)
+        weight = group_by_group(self._numbers(conv.weight, scalars), conv)
         if conv.factor:
             factor = self._numbers(conv.factor, scalars)
             weight = weight * factor.reshape(len(weight), *factor.shape[1:], *(1,) * (weight.ndim - max(1, factor.ndim)))
@@ -155,6 +166,13 @@ class Reader:
 def scale_of(stored: Array, row: int | None) -> Array:
     """The numbers of a scale: one for each channel or for all, of a matrix those of one row."""
     return stored.reshape(-1) if row is None else stored[row]
+
+
+def group_by_group(weight: Array, conv: Conv) -> Array:
+    """A kernel with the rows of each group behind each other."""
+    if not conv.in_turn:
+        return weight
+    return weight.reshape(-1, conv.groups or 1, *weight.shape[1:]).swapaxes(0, 1).reshape(weight.shape)
 
 
 def kernel_of_window(weight: Array, window: Array) -> Array:

@@ -113,21 +113,22 @@ def recognise(checkpoint: Mapping[str, Array], family: str = "auto", *, patterns
     table = (*patterns, *families())
     known = list(dict.fromkeys([*(pattern.family for pattern in table), GENERIC.family]))
     if family != "auto" and family not in known:
-        raise ArgumentError(f"`family` (={family!r}) must be auto or one of {', '.join(known)}; a new one can be described in a TOML file")
+        raise ArgumentError(f"`family` (={family!r}) must be auto or one of {', '.join(known)}; one of your own can be described in "
+                            "a file that ends in .toml")
     own, built_in = ([p for p in group if (p.auto if family == "auto" else p.family == family)] for group in (patterns, families()))
     search = _Search({name: tuple(array.shape) for name, array in checkpoint.items()}, _Given(eps, stride, identity, transposed))
-    for alternatives in (*([pattern] for pattern in own), *_by_expression(built_in)):
+    for alternatives in (*([pattern] for pattern in own), *_by_tensors(built_in)):
         search.find(alternatives)
     if family in ("auto", GENERIC.family):
         search.find_pairs()
     return search.result([*own, *built_in], checkpoint)
 
 
-def _by_expression(patterns: Sequence[Pattern]) -> Iterator[list[Pattern]]:
+def _by_tensors(patterns: Sequence[Pattern]) -> Iterator[list[Pattern]]:
     """Patterns with the same tensors, which only the user can tell apart."""
-    groups: dict[str, list[Pattern]] = {}
+    groups: dict[tuple[str, ...], list[Pattern]] = {}
     for pattern in patterns:
-        groups.setdefault(pattern.expression, []).append(pattern)
+        groups.setdefault(tuple(sorted(set(pattern.term.paths()))), []).append(pattern)
     yield from groups.values()
 
 
@@ -173,6 +174,8 @@ class _Search:
         matcher.stride = self.given.stride_of(name) or pattern.stride
         matcher.identity = self.given.identity
         expression = matcher.match(binding)
+        if self._differ(alternatives, matcher, binding):
+            matcher.open["family, " + " or ".join(dict.fromkeys(each.family for each in alternatives))] = None
         if any(tensor in self.claimed for tensor in matcher.used):
             raise MismatchError(f"its tensors belong to {next(self.claimed[t] for t in matcher.used if t in self.claimed)}")
         stale = [f"{fused}.{part}" for part in ("weight", "bias") if f"{fused}.{part}" in self.shapes and f"{fused}.{part}" not in matcher.used]
@@ -193,6 +196,15 @@ class _Search:
                 unknown |= dict.fromkeys(what for what in ("stride", "padding", "dilation", "groups") if getattr(leaf, what) is None)
         self.blocks.append(replace(block, open=tuple(unknown)))
         self.claimed |= dict.fromkeys(block.tensors, block.name)
+
+    def _differ(self, alternatives: list[Pattern], first: Matcher, binding: dict[str, int]) -> bool:
+        """Whether patterns with the same tensors make something else of them, if x is added where that is not known."""
+        different, found = {each.expression: each for each in alternatives}, set()
+        for pattern in different.values() if len(different) > 1 else ():
+            matcher = Matcher(pattern, first.prefix, self.shapes, self.owners)
+            matcher.eps, matcher.stride, matcher.identity = first.eps, first.stride, True if "identity" in first.open else first.identity
+            found.add(matcher.match(binding))
+        return len(found) > 1
 
     def find_pairs(self) -> None:
         """Convolutions with a batch norm after them that no table has claimed."""

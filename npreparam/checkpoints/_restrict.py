@@ -85,7 +85,7 @@ def common_groups(expression: Expression) -> int:
 def can_restrict(expression: Expression) -> bool:
     """Whether `Restriction` knows all its nodes."""
     return all(isinstance(node, (Sum, Sequence, BatchNorm, Pad, AvgPool, Identity))
-               or (isinstance(node, Conv) and not (node.transposed or node.shape))
+               or (isinstance(node, Conv) and not (node.transposed or node.shape or node.in_turn))
                or (isinstance(node, Scale) and node.row is None) for node in nodes(expression))
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npreparam.checkpoints._read import Array, Reader, scale_of
+from npreparam.checkpoints._read import Array, Reader, group_by_group, scale_of
 from npreparam.checkpoints.expression import AvgPool, BatchNorm, Conv, Expression, Identity, Pad, Scale, Sequence, Shuffle, Sum
 from npreparam.fuse import AffineConv, add, identity, regroup
 from npreparam.fuse.affine import zeros
@@ -76,7 +76,7 @@ class Rows:
     def _after_conv(self, row: Row, conv: Conv) -> Row:
         """Only the kernels of the channels that are used, as a dense convolution or a depthwise one."""
         tensors = self.reader.tensors
-        weight = tensors[conv.weight]
+        weight, conv = group_by_group(tensors[conv.weight], conv), replace(conv, in_turn=False)
         groups, per_group = conv.groups or 1, weight.shape[1]
         stored = {name: tensors[name][row.used] for name in (conv.bias, conv.factor) if name}
         if conv.shape:

@@ -15,7 +15,8 @@ Sizes = tuple[int, ...]  # one per spatial axis; empty for a linear layer
 class Conv:
     """Convolution with the kernel `weight` (O, I/groups, ...), times `factor` per output channel where one is named, plus `bias`.
 
-    Zero padding on both sides of each axis. Transposed kernels are (I, O/groups, ...). A 1x1 `weight` times `shape`, a window (...) or one for
+    Zero padding on both sides of each axis. Transposed kernels are (I, O/groups, ...). With `in_turn` the rows of `weight` are those of the
+    groups in turn: row o*groups + g is the o-th output of group g. A 1x1 `weight` times `shape`, a window (...) or one for
     each output channel (O, ...), is a kernel of that window's size.
     """
 
@@ -28,6 +29,7 @@ class Conv:
     stride: int | None = None
     groups: int | None = None
     transposed: bool = False
+    in_turn: bool = False
 
 
 @dataclass(frozen=True, slots=True)

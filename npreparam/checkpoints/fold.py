@@ -101,9 +101,10 @@ def check(block: Block, tensors: Tensors) -> None:
         raise FusionError(block.refusal, "leave it as it is")
     if block.needed():
         names = [what.partition(",")[0] for what in block.needed()]
-        options = " and ".join(OPTIONS.get(name, f"--{name}") for name in names)
-        raise FusionError(f"its tensors do not tell {', '.join(block.needed())}", f"look into the network's code and give it ({options}; in Python "
-                          f"arguments of `recognise`), or describe the family in a TOML file (--family)")
+        options = " and ".join(OPTIONS.get(name, f"--{name}") for name in names if not name.startswith("the "))
+        given = f"give it ({options}; in Python arguments of `recognise`), or " if options else ""
+        raise FusionError(f"its tensors do not tell {', '.join(block.needed())}",
+                          f"look into the network's code and {given}describe the family in a TOML file (--family)")
     bad = next((name for name in block.tensors if not np.isfinite(tensors[name]).all()), None)
     if bad:
         raise FusionError(f"{bad} holds a number that is not finite", "repair the checkpoint")

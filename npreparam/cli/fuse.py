@@ -19,10 +19,12 @@ from rich.table import Column, Table
 from npreparam import checkpoints
 from npreparam._errors import ArgumentError, FormatError, FusionError
 from npreparam.checkpoints import Block, Certificate, Fused, Measure, Row, load, save
+from npreparam.checkpoints._read import input_channels
 from npreparam.cli.options import Answers, Reports
-from npreparam.cli.output import write, write_json
+from npreparam.cli.output import show, write, write_json
 from npreparam.cli.page import page
 
+LINES = 6  # of one kind that are told before they are counted
 MANY = 8  # blocks from which on a progress bar is worth its line
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 Verdict = tuple[list[str], list[str]]  # lines: what is wrong, what is only to be told
@@ -41,13 +43,14 @@ def dtype_of(name: str | None) -> np.dtype[Any] | None:
     return np.dtype(name)
 
 
-def real_inputs(path: Path | None, blocks: tuple[Block, ...]) -> np.ndarray | Mapping[str, np.ndarray] | None:
-    """The arrays of --inputs: one, or one for each block it names."""
+def real_inputs(path: Path | None, blocks: tuple[Block, ...], tensors: Mapping[str, np.ndarray]) -> np.ndarray | Mapping[str, np.ndarray] | None:
+    """The arrays of --inputs: one, or one for each block it names; refused where no block can read them."""
     if path is None:
         return None
+    channels = {block.name: input_channels(block.expression, tensors) for block in blocks}
     if path.suffix.lower() == ".npz":
         arrays = dict(load(path))
-        unknown = sorted(set(arrays) - {block.name for block in blocks})
+        unknown = sorted(set(arrays) - set(channels))
         if unknown:
             raise ArgumentError(f"--inputs (={path}) has an array {unknown[0]}, but no block is called so; `--dry-run` lists their names")
     else:
@@ -59,12 +62,18 @@ def real_inputs(path: Path | None, blocks: tuple[Block, ...]) -> np.ndarray | Ma
         if not (isinstance(x, np.ndarray) and x.dtype.kind == "f" and x.ndim == 4 and x.size and np.isfinite(x).all()):
             raise ArgumentError(f"--inputs: {name} must be a finite float array (N, C, H, W)"
                                 + (f", not {x.dtype} {x.shape}" if isinstance(x, np.ndarray) else ""))
+        fitting = {channels[name]} if name in channels else set(channels.values())
+        if x.shape[1] not in fitting:
+            raise ArgumentError(f"--inputs: {name} has {x.shape[1]} channels, but {'its' if name in channels else 'no'} block reads "
+                                f"{'' if name in channels else 'so many, only '}{', '.join(map(str, sorted(fitting)))}; give what a block reads")
     return arrays if path.suffix.lower() == ".npz" else arrays[path.name]
 
 
 def prepare(outputs: Mapping[str, Path | None], sources: tuple[Path, ...], overwrite: bool) -> None:
     """Refuse outputs that are inputs or each other, exist, or cannot be written, before any work is done."""
     paths = {name: path for name, path in outputs.items() if path is not None}
+    if overwrite and not paths:
+        raise ArgumentError("--overwrite has no effect where nothing is written; leave it out")
     for name, path in paths.items():
         same = next((source for source in sources if path.exists() and source.exists() and path.samefile(source)), None)
         if same is not None:
@@ -102,11 +111,11 @@ def run_fuse(source: Path, out: Path, answers: Answers, reports: Reports, choice
     prepare({"OUT": None if dry else out, "--report": reports.report, "--html": reports.html}, (source,), reports.overwrite)
     tensors = load(source)
     found = answers.recognise(tensors)
-    measure = Measure(reports.max_input, real_inputs(reports.inputs, found.blocks))
+    answers.check_effect(tensors, found, answers)
+    measure = Measure(reports.max_input, real_inputs(reports.inputs, found.blocks, tensors))
     with progress(found.blocks, console) as step:
         result = checkpoints.fuse(tensors, found, dtype, insist=choices["largest"], measure=measure, step=step)
-    if result.rows:
-        console.print(table(result.rows))
+    show(table(result.rows), console)
     faults, notes = verdict(result, choices["force"], reports)
     record = record_of("fuse", source, reports, result)
     if not dry and not faults:
@@ -125,23 +134,28 @@ def run_verify(source: Path, other: Path, answers: Answers, reports: Reports, fo
     prepare({"--report": reports.report, "--html": reports.html}, (source, other), reports.overwrite)
     tensors, stored = load(source), load(other)
     said = _said(stored.metadata.get("npreparam"))
-    answers, taken = answers.completed(said.get("answers"))
-    found = answers.recognise(tensors)
-    measure = Measure(reports.max_input, real_inputs(reports.inputs, found.blocks))
+    completed, taken = answers.completed(said.get("answers"))
+    found = completed.recognise(tensors)
+    answers.check_effect(tensors, found, completed)
+    measure = Measure(reports.max_input, real_inputs(reports.inputs, found.blocks, tensors))
     with progress(found.blocks, console) as step:
         result = checkpoints.verify(tensors, stored, found, measure=measure, step=step)
-    if result.rows:
-        console.print(table(result.rows))
+    show(table(result.rows), console)
     faults, notes = verdict(result, force, reports)
     record = record_of("verify", source, reports, result) | {"output": file_of(other)}
     if taken:
         notes.append(f"as {other.name} says it was fused with: {taken}")
     if said.get("input sha256") not in (None, record["input"]["sha256"]):
         notes.append(f"{other.name} says it was fused from another file, of sha256 {said['input sha256']}")
+    write_reports(record, reports)
+    return compared(source, other, faults, console), notes
+
+
+def compared(source: Path, other: Path, faults: list[str], console: Console) -> list[str]:
+    """Say that a pair belongs together; else its faults, behind a line that counts them."""
     if not faults:
         console.print(f"{other.name} is {source.name}, fused: every block is within its bound", soft_wrap=True, markup=False, highlight=False)
-    write_reports(record, reports)
-    return faults, notes
+    return [f"{other.name} is not {source.name}, fused: {len(faults)} things are wrong", *faults] if faults[1:] else faults
 
 
 def _said(text: Any) -> dict[str, Any]:
@@ -160,8 +174,11 @@ def verdict(result: Fused, force: bool, reports: Reports) -> Verdict:
         names.setdefault(why, []).append(name)
     notes = [f"{some[0]}{f' and {len(some) - 1} more stay' if some[1:] else ' stays'} as it was: {why} (--largest)" for why, some in names.items()]
     if reports.inputs is not None:
-        measured = sum(row.on_inputs is not None for row in result.rows)
-        notes.append(f"{measured} of {len(result.rows)} blocks were measured on {reports.inputs.name}, those whose input channels it fits")
+        measured = [row for row in result.rows if row.on_inputs is not None]
+        worst = max(measured, key=lambda row: row.on_inputs.measured or 0.0, default=None)
+        notes.append(f"{len(measured)} of {len(result.rows)} blocks were measured on {reports.inputs.name}, those whose input channels it fits"
+                     + (f": at most {worst.on_inputs.measured:.2e}, of {worst.block.name}, whose bound there is {worst.on_inputs.bound:.2e}"
+                        if worst and worst.on_inputs and worst.on_inputs.measured is not None else ""))
     return (result.faults, notes + result.refused) if force else (result.faults + result.refused, notes)
 
 
@@ -198,13 +215,32 @@ def write_reports(record: dict[str, Any], reports: Reports) -> None:
 
 def table(rows: list[Row]) -> Table:
     """What was fused."""
-    made = Table(Column("block", overflow="fold"), "family", "branches", "weight", "parameters",
-                 *(Column(name, no_wrap=True) for name in ("bound", "measured", "held")))
+    real = any(row.on_inputs is not None for row in rows)
+    numbers = ("bound", "measured", *(("on inputs",) if real else ()), "held")
+    made = Table(*(Column(name, overflow="fold") for name in ("block", "family", "branches", "weight", "parameters")),
+                 *(Column(name, no_wrap=True) for name in numbers))
     for row in rows:
         made.add_row(escape(row.block.name), escape(row.block.family), str(row.block.branches()), "x".join(map(str, row.weight.shape)),
-                     f"{row.before:,} -> {row.after:,}", f"{row.certificate.bound:.2e}",
-                     "-" if row.certificate.measured is None else f"{row.certificate.measured:.2e}", "yes" if row.held else "NO")
+                     f"{row.before:,} -> {row.after:,}", f"{row.certificate.bound:.2e}", _measured(row.certificate),
+                     *([_measured(row.on_inputs)] if real else []), "yes" if row.held else "NO")
     return made
+
+
+def _measured(found: Certificate | None) -> str:
+    return "-" if found is None or found.measured is None else f"{found.measured:.2e}"
+
+
+def abridged(lines: list[str], command: str) -> list[str]:
+    """The lines, those with the same reason behind their first colon as one, as many as are read; and how many more there are."""
+    options = "--report FILE" if command == "verify" else "--dry-run --force --report FILE"  # nothing is written where something is wrong
+    alike: dict[str, list[str]] = {}
+    for line in lines:
+        alike.setdefault(line.partition(": ")[2] or line, []).append(line)
+    told = [some[0] if len(some) == 1 else f"{some[0].partition(': ')[0]}, and {len(some) - 1} more alike ({options} lists them): {why}"
+            for why, some in alike.items()]
+    if len(told) <= LINES + 1:
+        return told
+    return [*told[:LINES], f"and {sum(map(len, list(alike.values())[LINES:]))} more, which {options} lists"]
 
 
 def reported(command: str, run: Callable[[], Verdict]) -> bool:
@@ -215,6 +251,6 @@ def reported(command: str, run: Callable[[], Verdict]) -> bool:
     except (FormatError, FusionError, ArgumentError, ImportError, OSError, TypeError) as error:
         faults, notes = [str(error)], []
     for style, lines in (("yellow", notes), ("red", faults)):
-        for line in lines:
+        for line in abridged(lines, command):
             console.print(f"npreparam {command}: {line}", style=style, markup=False, soft_wrap=True, highlight=False)
     return not faults

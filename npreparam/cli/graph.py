@@ -11,8 +11,9 @@ from rich.progress import Progress
 
 from npreparam._errors import ArgumentError
 from npreparam.checkpoints import FusedGraph, fuse_graph, verify_graph
-from npreparam.cli.fuse import Verdict, file_of, prepare, record_of, table, verdict, write_reports
+from npreparam.cli.fuse import Verdict, compared, file_of, prepare, record_of, table, verdict, write_reports
 from npreparam.cli.options import Answers, Reports
+from npreparam.cli.output import show
 
 SUFFIX = ".onnx"
 
@@ -34,7 +35,7 @@ def run_fuse_graph(source: Path, out: Path, answers: Answers, reports: Reports, 
         result = fuse_graph(source, insist=choices["largest"], largest=reports.max_input, step=lambda: bar.advance(task))
     if not result.rows:
         raise ArgumentError(f"{source}: no region of its graph can be fused" + "".join(f"; {why}" for why in result.refused[:1]))
-    console.print(table(result.rows))
+    show(table(result.rows), console)
     faults, notes = verdict(result, True, reports)
     record = record_of("fuse", source, reports, result)
     if not dry and not faults:
@@ -56,10 +57,10 @@ def run_verify_graph(source: Path, other: Path, answers: Answers, reports: Repor
     with _progress(console) as bar:
         task = bar.add_task("regions", total=None)
         result: FusedGraph = verify_graph(source, other, largest=reports.max_input, step=lambda: bar.advance(task))
-    console.print(table(result.rows))
+    show(table(result.rows), console)
     faults, notes = verdict(result, True, reports)
     write_reports(record_of("verify", source, reports, result) | {"output": file_of(other)}, reports)
-    return faults, notes
+    return compared(source, other, faults, console), notes
 
 
 def _progress(console: Console) -> Progress:
@@ -67,8 +68,10 @@ def _progress(console: Console) -> Progress:
 
 
 def _check_answers(answers: Answers, reports: Reports, **more: Any) -> None:
-    """A graph says itself what a state dict leaves open."""
+    """Refuse what has no effect on a graph."""
     usual = vars(Answers()) | {"dtype": None, "force": False, "inputs": None}
+    why = {"dtype": "a region of a graph keeps its type", "force": "what has no exact fusion stays in a graph in any case",
+           "inputs": "a region of a graph is measured on random inputs alone"}
     for name, value in (vars(answers) | more | {"inputs": reports.inputs}).items():
         if value != usual[name]:
-            raise ArgumentError(f"--{name} (={value}) is for files of tensors; an ONNX graph tells that itself: leave it out")
+            raise ArgumentError(f"--{name} (={value}) is for files of tensors: {why.get(name, 'an ONNX graph tells that itself')}; leave it out")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import functools
 import inspect
 from collections.abc import Callable
@@ -13,6 +14,8 @@ import typer
 
 from npreparam._errors import ArgumentError
 from npreparam.checkpoints import Recognition, read_patterns, recognise
+from npreparam.checkpoints._recognise import GENERIC
+from npreparam.checkpoints.expression import BatchNorm, Conv, leaves
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,9 +49,28 @@ class Answers:
         found = recognise(tensors, "auto" if patterns else self.family, patterns=patterns, eps=self.eps, stride=self.stride,
                           identity=self.identity, transposed=transposed)
         if not found.blocks:
-            raise ArgumentError(f"no block of family {self.family} is in the checkpoint"
-                                + "".join(f"; {name}: {why}" for name, why in list(found.left_over.items())[:1]))
+            of = "that any family knows" if self.family == "auto" else f"of family {self.family}"
+            raise ArgumentError(f"no block {of} is in the checkpoint" + "".join(f"; {name}: {why}" for name, why in list(found.left_over.items())[:1])
+                                + "".join(f"; it seems to be fused already: it has {name}" for name in found.already_fused[:1]))
         return found
+
+    def check_effect(self, tensors: Any, found: Recognition, completed: Answers) -> None:
+        """Refuse an answer that changes no block: its user believes something of the checkpoint that is not so."""
+        inside = [leaf for block in found.blocks for leaf in leaves(block.expression)]
+        norms, strides = any(isinstance(leaf, BatchNorm) for leaf in inside), {leaf.stride for leaf in inside if isinstance(leaf, Conv)}
+        if self.eps is not None and not norms:
+            raise ArgumentError(f"--eps (={self.eps}) has no effect, since no block has a batch norm; leave it out")
+        if self.stride is not None and strides and self.stride not in strides:
+            raise ArgumentError(f"--stride (={self.stride}) has no effect, since the blocks say themselves that theirs is "
+                                f"{', '.join(map(str, sorted(filter(None, strides))))}; leave it out")
+        if self.identity is not None and dataclasses.replace(completed, identity=not self.identity).recognise(tensors).blocks == found.blocks:
+            raise ArgumentError(f"--{'' if self.identity else 'no-'}identity has no effect, since every block tells itself whether it adds x; "
+                                "leave it out")
+        pairs = [block.name for block in found.blocks if block.family == GENERIC.family]
+        for name in self.transposed or ():
+            if name and not fnmatch.filter(pairs, name):
+                raise ArgumentError(f"--transposed (={name}) has no effect, since no convolution is called so that has a batch norm "
+                                    "behind it and is in no block of a known family; `--dry-run` lists their names")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Files of the tour: written under a temporary name, then moved into place, so that none is ever half-written."""
+"""Files, written under a temporary name, then moved into place, so that none is ever half-written; tables, of which nothing is cut."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
 
 from npreparam._errors import ArgumentError
+
+WIDEST = 2**20  # characters of a line of a table
 
 
 def prepare_folder(folder: Path, overwrite: bool, option: str = "--out") -> None:
@@ -62,3 +67,15 @@ def write_figure(path: Path, figure: Any) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     write(path, buffer.getvalue())
+
+
+def show(table: Table, console: Console) -> None:
+    """Print a table that has rows: folded where a terminal is narrow, as wide as it is where a file or a pipe is written."""
+    if not table.row_count:
+        return
+    if console.is_terminal:  # which breaks the lines itself where not even columns of one character fit beside those that are not to be folded
+        least = 1 + sum(3 + (max(len(str(cell)) for cell in (column.header, *column.cells)) if column.no_wrap else 1) for column in table.columns)
+    else:
+        least = Measurement.get(console, console.options.update(max_width=WIDEST), table).maximum
+    console.width = max(console.width, least)
+    console.print(table, crop=False)

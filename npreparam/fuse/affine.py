@@ -22,12 +22,11 @@ from functools import reduce
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from npreparam._errors import ArgumentError, ShapeError
 from npreparam._shapes import as_int
+from npreparam.fuse.rational import Array, fractions_over, is_rational, over_common_denominator, summed_products
 
-Array = NDArray[Any]
 Offset = tuple[int, ...]
 AXES = {1: ("length",), 2: ("height", "width")}
 
@@ -263,8 +262,11 @@ def shuffle(channels: int, groups: int) -> AffineConv:
 
 def apply_to(conv: AffineConv, constant: Array) -> Array:
     """(sum of the taps' blocks) @ constant, group by group: what the map makes of an input that is the same everywhere, but for the bias."""
-    total = reduce(np.add, conv.blocks).reshape(conv.groups, conv.outputs // conv.groups, -1)
-    return (total @ constant.reshape(conv.groups, -1, 1)).reshape(-1)
+    blocks, below = over_common_denominator(conv.blocks) if is_rational(conv.blocks) else (conv.blocks, 0)
+    total = reduce(np.add, blocks).reshape(1, conv.groups, conv.outputs // conv.groups, -1)
+    if below:
+        total = fractions_over(total, below)
+    return summed_products(total, constant.reshape(1, conv.groups, -1, 1), [((), 0, 0)], np.matmul).reshape(-1)
 
 
 def as_scalars(values: Any) -> Array:

@@ -15,7 +15,7 @@ from npreparam._shapes import as_int
 from npreparam.exact.rounding import as_fractions
 from npreparam.fuse.affine import AffineConv, Array, Offset, apply_to, pointwise, zeros
 from npreparam.fuse.border import check_border, reads_beyond
-from npreparam.fuse.scalars import matmul
+from npreparam.fuse.rational import summed_products
 
 
 def regroup(conv: AffineConv, groups: int) -> AffineConv:
@@ -183,13 +183,10 @@ def _products(second: AffineConv, first: AffineConv, place: Callable[[Offset, Of
     else:
         groups = math.gcd(second.groups, first.groups)
         left, right = (_coarser(conv, groups).blocks.reshape(len(conv.taps), groups, conv.outputs // groups, -1) for conv in (second, first))
-    multiply = np.multiply if second.is_depthwise or first.is_depthwise else matmul
-    sums: dict[Offset, Array] = {}
-    for tap2, block2 in zip(second.taps, left, strict=True):
-        for tap1, block1 in zip(first.taps, right, strict=True):
-            at, product = place(tap2, tap1), multiply(block2, block1)
-            sums[at] = sums[at] + product if at in sums else product
-    return tuple(sums), np.stack(list(sums.values())).reshape(len(sums), second.outputs, first.inputs // groups), groups
+    multiply = np.multiply if second.is_depthwise or first.is_depthwise else np.matmul
+    pairs = [(place(tap2, tap1), i, j) for i, tap2 in enumerate(second.taps) for j, tap1 in enumerate(first.taps)]
+    taps = tuple(dict.fromkeys(at for at, *_ in pairs))
+    return taps, summed_products(left, right, pairs, multiply).reshape(len(taps), second.outputs, first.inputs // groups), groups
 
 
 def _roundings(second: AffineConv, first: AffineConv) -> int:

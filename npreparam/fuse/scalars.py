@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, Protocol
@@ -123,27 +122,3 @@ class Magnitudes:
 
 FLOAT64, BALLS, EXACT = Float64(), Balls(), Exact()
 UNROUNDED = (BALLS, EXACT)
-
-
-def matmul(a: Array, b: Array) -> Array:
-    """a @ b; of Fractions over common denominators, with integers, which is a tenth of the time and the same numbers.
-
-    >>> half = np.full((2, 2), Fraction(1, 2), object)
-    >>> matmul(half, half)[0, 0]
-    Fraction(1, 2)
-    """
-    if a.dtype != object or not all(type(number) in (Fraction, int) for array in (a, b) for number in array.flat):
-        return np.matmul(a, b)
-    (whole, below), (other, below_other) = map(_over_common_denominator, (a, b))
-    products, denominator = np.matmul(whole, other), below * below_other
-    result = np.empty(products.shape, object)
-    result.flat = [Fraction(number, denominator) for number in products.flat]
-    return result
-
-
-def _over_common_denominator(numbers: Array) -> tuple[Array, int]:
-    """Integers and the one denominator under them."""
-    denominator = math.lcm(*{number.denominator for number in numbers.flat})
-    whole = np.empty(numbers.shape, object)
-    whole.flat = [number.numerator * (denominator // number.denominator) for number in numbers.flat]
-    return whole, denominator

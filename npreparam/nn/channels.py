@@ -54,6 +54,25 @@ class Scale(Module):
         return fuse.pointwise(scalars.numbers(self.weight.value), None if self.bias is None else scalars.numbers(self.bias.value))
 
 
+class Shift(Module):
+    """x + bias for each channel.
+
+    >>> Shift(2, dtype=np.float64)(np.ones((1, 2, 1, 1))).ravel()
+    array([1., 1.])
+    """
+
+    def __init__(self, channels: int, *, dtype: DTypeLike = np.float32) -> None:
+        self.bias = Tensor(np.zeros(as_int(channels, "channels", 1), dtype), "bias")
+
+    def forward(self, x: Any, training: bool) -> Any:
+        """x shifted."""
+        return ops.add(x, _per_channel(self.use(self.bias, x, training), x))
+
+    def as_affine_conv(self, scalars: Scalars = FLOAT64, border: str = "exact") -> AffineConv:
+        """The shift as a map."""
+        return fuse.pointwise(scalars.numbers(np.ones(self.bias.size)), scalars.numbers(self.bias.value))
+
+
 class Times(Module):
     """factor*x, with a fixed number: a branch that is subtracted has -1.
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ from numpy.typing import DTypeLike
 
 from npreparam import fuse
 from npreparam.fuse import AffineConv
-from npreparam.fuse.rounded import correctly_rounded
-from npreparam.fuse.scalars import FLOAT64, Scalars
+from npreparam.fuse.rounded import Read, correctly_rounded
+from npreparam.fuse.scalars import BALLS, EXACT, FLOAT64, Scalars
 from npreparam.nn.channels import Pad, Scale
 from npreparam.nn.containers import Sequential, Sum, compose_parts
 from npreparam.nn.layers import BatchNorm2d, Conv2d
@@ -22,12 +23,44 @@ from npreparam.tape import Tensor
 
 def rounded_map(modules: Sequence[Module], dtype: DTypeLike, border: str = "exact") -> AffineConv:
     """The map of modules one after the other, each number the value of `dtype` nearest to the exact one, held in float64."""
-    def reader(some: Sequence[Module]) -> Any:
-        return lambda scalars: compose_parts([part for module in some for part in module.parts()], scalars, border)
+    reading = _Reading(modules, border)
+    return correctly_rounded(reading.of(modules), dtype, sum(1 for module in modules for _ in layers_of(module)), reading.entry)
 
-    factors = sum(count_layers(module) for module in modules)
-    return correctly_rounded(reader(modules), dtype, factors,
-                             lambda row, column, whole: reader(entry_of(modules, row, column, whole.outputs, whole.inputs)))
+
+class _Reading:
+    """Modules one after the other, read over any kind of scalars, whole or one entry at a time.
+
+    Where no number is irrational, fractions take less time than balls, and little more than their conversion: as soon as the entries have had as
+    many parameters as the whole, that is read instead, once.
+    """
+
+    def __init__(self, modules: Sequence[Module], border: str) -> None:
+        self.modules, self.border, self.spent = modules, border, 0
+        self.rational = not any(isinstance(layer, BatchNorm2d) for module in modules for layer in layers_of(module))
+        self.exact: AffineConv | None = None
+
+    def of(self, some: Sequence[Module]) -> Read:
+        """Some modules as a map."""
+        parts = [part for module in some for part in module.parts()]
+        return lambda scalars: compose_parts(parts, EXACT if self.rational and scalars is BALLS else scalars, self.border)
+
+    def entry(self, row: int, column: int, whole: AffineConv) -> Read:
+        """One output and one input channel of the whole map."""
+        if self.exact is None:
+            some = entry_of(self.modules, row, column, whole.outputs, whole.inputs)
+            self.spent += _numbers_in(some)
+            if not self.rational or self.spent <= _numbers_in(self.modules):
+                return self.of(some)
+            self.exact = self.of(self.modules)(EXACT)
+        exact = self.exact
+        at = column - row // (exact.outputs // exact.groups) * exact.blocks.shape[2]
+        part = replace(exact, blocks=exact.blocks[:, row:row + 1, at:at + 1], bias=exact.bias[row:row + 1], outside=exact.outside[column:column + 1],
+                       groups=1)
+        return lambda scalars: part
+
+
+def _numbers_in(modules: Sequence[Module]) -> int:
+    return sum(parameter.value.size for module in modules for parameter in module.parameters().values())
 
 
 def fused_conv2d(module: Module, dtype: DTypeLike = np.float32, *, kernel: tuple[int, int] | None = None, border: str = "exact") -> tuple[Any, ...]:
@@ -49,9 +82,11 @@ def fused_conv2d(module: Module, dtype: DTypeLike = np.float32, *, kernel: tuple
         return w.astype(dtype), b.astype(dtype), *geometry
 
 
-def count_layers(module: Module) -> int:
-    """Number of modules in a tree."""
-    return 1 + sum(count_layers(child) for _, child in module.children())
+def layers_of(module: Module) -> Iterator[Module]:
+    """All modules in a tree."""
+    yield module
+    for _, child in module.children():
+        yield from layers_of(child)
 
 
 class _Matrix(Module):

@@ -60,6 +60,8 @@ def evaluate(expression, tensors, x, eps=1e-5):
                 window = tensor(expression.shape)
                 kernel = np.einsum("oi,ohw->oihw", kernel[:, :, 0, 0], np.broadcast_to(window, (len(kernel), *window.shape[-2:])))
             groups = expression.groups or x.shape[1] // kernel.shape[1]
+            if expression.in_turn:  # row o*groups + g is the o-th output of group g
+                kernel = np.concatenate([kernel[group::groups] for group in range(groups)])
             y = correlate(x, kernel, expression.padding or (0, 0), expression.stride or 1, expression.dilation or 1, groups)
             return y + per_channel(tensor(expression.bias)) if expression.bias else y
     raise TypeError(expression)

@@ -218,3 +218,19 @@ def test_what_costs_too_much_is_rounded_from_float64(monkeypatch):
     assert quick.rounding == "float64, then rounded once"
     assert (quick.weight != correct.weight).any()
     assert abs(quick.weight - correct.weight).max() < 2.0**-40
+
+
+def test_a_wide_chain_without_batch_norms_is_rounded_correctly_to_float64():
+    """RVSR's block of 64 channels, which has 28 million products of fractions: they are made of digits, so that the conversions alone count."""
+    tensors = {}
+    rng = np.random.default_rng(0)
+    for name, outputs, inputs, kernel in (("expand", 128, 64, 1), ("fea", 128, 128, 3), ("reduce", 64, 128, 1)):
+        for number in ("", "1"):
+            tensors[f"m.{name}{number}_conv.weight"] = rng.standard_normal((outputs, inputs, kernel, kernel)).astype(np.float32)
+            tensors[f"m.{name}{number}_conv.bias"] = rng.standard_normal(outputs).astype(np.float32)
+    for kernel in (1, 3):
+        tensors[f"m.res_conv{kernel}x{kernel}.weight"] = rng.standard_normal((64, 64, kernel, kernel)).astype(np.float32)
+    block, = recognise(tensors, "rvsr").blocks
+    folded = fold(block, tensors, np.float64)
+    assert folded.rounding == folding.EXACTLY
+    assert certify(block, tensors, folded.weight, folded.bias).wrong == 0

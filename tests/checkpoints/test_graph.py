@@ -132,14 +132,6 @@ def test_automatic_padding(auto_pad, tmp_path):
     assert len(strided.rows) == (auto_pad == "VALID")
 
 
-@pytest.mark.parametrize(("attributes", "merged"), [({}, True), ({"pads": [1] * 4}, False), ({"pads": [1] * 4, "count_include_pad": 1}, True),
-                                                    ({"ceil_mode": 1}, False), ({"auto_pad": "SAME_LOWER", "count_include_pad": 1}, True)])
-def test_average_pooling(attributes, merged, tmp_path):
-    b = Builder()
-    y = b.conv(b.node("AveragePool", "x", kernel_shape=[2, 2], strides=[1, 1], **attributes), 4, 1)
-    assert (operators(fused(tmp_path, b, y, insist=True).model) == ["Conv"]) == merged
-
-
 def test_split_and_concatenation(tmp_path):
     b = Builder()
     left, right = b.node("Split", b.conv("x", 4, 3, 1), b.const(np.array([1, 3])), axis=1, outputs=2)

@@ -29,7 +29,7 @@ def branch(draw, b, x, depth):
     """A tensor made of x; all keep its lengths, so that branches can be added."""
     if not depth:
         return b.conv(x, 4, 1, bias=draw(st.booleans()))
-    kind = draw(st.sampled_from(["conv", "conv", "norm", "scale", "shift", "sum", "concat", "split", "pool", "relu", "pad"]))
+    kind = draw(st.sampled_from(["conv", "conv", "norm", "scale", "shift", "sum", "concat", "split", "slice", "pool", "relu", "pad"]))
     below = branch(draw, b, x, depth - 1)
     n = b.channels[below]
     match kind:
@@ -53,6 +53,8 @@ def branch(draw, b, x, depth):
             parts = b.node("Split", below, axis=1, outputs=2)
             b.channels |= dict.fromkeys(parts, n // 2)
             return b.node("Concat", parts[1], b.node("Neg", parts[0]), axis=1, channels=n)
+        case "slice" if n % 2 == 0:
+            return b.node("Sub", b.slice(below, 0, n, step=2), b.slice(below, -1, -n - 1, step=-2))
         case "pool":
             return b.node("AveragePool", below, kernel_shape=[2] * b.rank, auto_pad="SAME_UPPER", count_include_pad=1)
         case "pad":

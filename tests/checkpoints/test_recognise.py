@@ -39,7 +39,7 @@ def test_every_family_is_recognised_under_any_prefix(family, prefix):
 
 def test_every_pattern_of_the_tables_is_covered():
     """Except second spellings of families above, and those that are tested by name below."""
-    assert {pattern.family for pattern in families()} - set(STATES) == {"yolov6", "yolov6_qarepvgg", "bsconv", "fmrb"}
+    assert {pattern.family for pattern in families()} - set(STATES) == {"yolov6", "yolov6_qarepvgg", "yolov6_qarepvggv2", "bsconv", "fmrb"}
 
 
 def test_repvgg_and_yolov6_differ_by_eps_alone_so_it_is_asked_for():

@@ -23,9 +23,8 @@ def test_orepa_of_1x1_kernels():
     assert (block.family, block.fused) == ("orepa", "a.or1x1_reparam")
 
 
-@pytest.mark.parametrize(("tensor", "shape"), [("vector", (4, 4)), ("weight_orepa_prior", (5, 3, 3)), ("weight_orepa_gconv_pw", (4, 16, 1, 1))])
+@pytest.mark.parametrize(("tensor", "shape"), [("vector", (4, 4)), ("weight_orepa_prior", (5, 3, 3)), ("weight_orepa_1x1_kxk_conv2", (4, 5, 3, 3))])
 def test_half_understood_orepa_is_left_over(tensor, shape):
-    """Grouped convolutions among them, whose last kernel has fewer inputs."""
     found = recognise(state(STATES["orepa"], "a.") | {f"a.{tensor}": np.ones(shape)})
     assert not found.blocks
     assert any(f"a.{tensor} of shape {shape}" in reason for reason in found.left_over.values())

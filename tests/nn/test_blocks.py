@@ -23,6 +23,13 @@ BLOCKS = {
     "mobileone depthwise": (lambda **own: blocks.mobileone_block(3, 3, groups=3, branches=2, stride=2, **own), 3),
     "mobileone pointwise": (lambda **own: blocks.mobileone_block(2, 3, 1, branches=2, **own), 2),
     "qarepvgg": (lambda **own: blocks.qarepvgg_block(2, 2, **own), 2),
+    **{f"qarepvgg {variant}": (lambda variant=variant, **own: blocks.qarepvgg_block(2, 2, variant=variant, groups=2, **own), 2)
+       for variant in (1, 3, 4, 5)},
+    "qarepvgg wider": (lambda **own: blocks.qarepvgg_block(2, 3, variant=4, average=True, stride=2, **own), 2),
+    "qarepvgg average": (lambda **own: blocks.qarepvgg_block(2, 2, average=True, **own), 2),
+    "qarepvgg alpha": (lambda **own: blocks.qarepvgg_alpha_block(2, 2, **own), 2),
+    "qarepvgg alpha only": (lambda **own: blocks.qarepvgg_alpha_block(2, 2, residual=False, **own), 2),
+    "grn tail": (lambda **own: nn.Sequential(*list(blocks.grn_tail(3, 2, **own))[1:]), 3),
     "linear add": (lambda **own: blocks.linear_add_block(2, 2, **own), 2),
     "repghost": (lambda **own: blocks.repghost_module(3, **own), 3),
     "repvit": (lambda **own: blocks.repvit_dw(3, **own), 3),
@@ -44,6 +51,7 @@ BLOCKS = {
     "fean": (lambda **own: blocks.shuffled_residual(4, **own), 4),
     "syenet 5": (lambda **own: blocks.conv_rep(2, 1, 5, **own), 2),
     "orepa": (lambda **own: blocks.orepa(4, 4, groups=2, stride=2, expand=2, **own), 4),
+    "orepa many groups": (lambda **own: blocks.orepa(6, 12, groups=6, expand=2, **own), 6),
     "orepa 5": (lambda **own: blocks.orepa(2, 3, 5, expand=3, **own), 2),
     "orepa 1x1": (lambda **own: blocks.orepa_1x1(2, 3, stride=2, **own), 2),
     "rvsr": (lambda **own: blocks.rvsr_block(2, **own), 2),
@@ -114,7 +122,9 @@ def attribute_setter(block, path):
 
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("name", ["acblock", "dbb", "qarepvgg", "linear add", "rep mixer", "lcnet", "ecb", "conv3xc", "rrrb", "syenet", "etds",
-                                  "fean", "orepa", "orepa 1x1", "unireplknet 5", "rvsr", "reprfn", "pp-yoloe", "rep cpe", "lcnet v2", "repmlp"])
+                                  "fean", "orepa", "orepa 1x1", "unireplknet 5", "rvsr", "reprfn", "pp-yoloe", "rep cpe", "lcnet v2", "repmlp",
+                                  "qarepvgg 1", "qarepvgg 3", "qarepvgg 4", "qarepvgg 5", "qarepvgg average", "qarepvgg alpha", "grn tail",
+                                  "orepa many groups"])
 def test_gradients(name, training):
     """Those of every parameter; in training BatchNormPad2d holds its running statistics constant, so its block is checked in evaluation."""
     if training and name == "dbb":
@@ -144,6 +154,26 @@ def test_squeeze_and_excitation_stays_between():
     assert (np.maximum(up, 0) == block(x)).all()
     assert fused(x).shape == block(x).shape
     check_grads(lambda given: block(given), [x + 0.25])
+
+
+def test_the_global_response_stays_in_front():
+    """UniRepLKNet's tail: constant, matrix, batch norm and layer scale become one convolution behind it."""
+    rng = np.random.default_rng(0)
+    block = trees.randomize(blocks.grn_tail(3, 2, rng=rng, dtype=np.float64), rng)
+    response, conv = nn.fuse(block)
+    assert (type(response), conv.weight.shape) == (blocks.GlobalResponse, (2, 3, 1, 1))
+    x = integers(3) + 0.25
+    y = response(x)
+    norms, gamma = np.sqrt((x**2).sum((2, 3), keepdims=True)), response.gamma.value.reshape(1, -1, 1, 1)
+    relative = norms / (norms.mean(1, keepdims=True) + 1e-6)
+    assert gamma.all()
+    # both sides: a sum of squares, its root, a mean over the channels, and seven more roundings
+    bound = tree_bound(2 * (x[0, 0].size + x.shape[1] + 8), np.abs(x) * (1 + np.abs(gamma) * relative), x.dtype)
+    assert_within(y, x * (1 + gamma * relative), bound)
+    tail = nn.Sequential(*list(block)[1:])
+    bound = tree_bound(trees.roundings(tail) + trees.roundings(conv) + 9, trees.evaluate(tail, np.abs(y), trees.Magnitude), x.dtype)
+    assert_within(conv(y), block(x), bound)
+    check_grads(lambda given, gamma: (setattr(response, "gamma", gamma), response(given))[1], [x, response.gamma.value])
 
 
 def test_what_is_not_linear_stays_beside_what_is():
@@ -179,6 +209,7 @@ def test_names_are_those_of_the_authors_where_the_layout_allows():
     (lambda rng: blocks.repmlp(2, 0, rng=rng), ArgumentError, r"`grid` \(=0\) must be positive"),
     (lambda rng: blocks.OnGrid(nn.Identity(), (2, 3))(np.zeros((1, 8, 1, 1))), ShapeError,
      "`x` has 8 channels, but must have a multiple of 6, the elements of `grid`"),
+    (lambda rng: blocks.qarepvgg_block(2, 2, variant=6, rng=rng), ArgumentError, r"`variant` \(=6\) must be one of 1, 2, 3, 4, 5"),
     (lambda rng: blocks.orepa(3, 2, groups=2, rng=rng), ShapeError, r"`in_channels` \(=3\) and `out_channels` \(=2\) must be divisible"),
 ])
 def test_bad_arguments(call, kind, message):

@@ -259,3 +259,20 @@ def test_a_map_by_itself():
 def test_refusals(call, kind, message):
     with pytest.raises(kind, match=message):
         call()
+
+
+def test_entries_of_a_rational_block_are_those_of_the_whole_before_and_after_it_is_read():
+    """Where nothing is irrational the whole is read, once, as soon as the entries cost as much."""
+    from npreparam.nn.rounded import _Reading
+    block = perturbed(blocks.rvsr_block(3, rng=np.random.default_rng(0)), np.random.default_rng(1))
+    reading = _Reading([block], "exact")
+    whole, seen = reading.of([block])(EXACT), []
+    for row in range(3):
+        for column in range(3):
+            seen.append(reading.exact is None)
+            entry = reading.entry(row, column, whole)(EXACT)
+            assert entry.bias[0] == whole.bias[row]
+            assert [entry.blocks[entry.taps.index(tap), 0, 0] for tap in whole.taps] == whole.blocks[:, row, column].tolist()
+    assert True in seen
+    assert False in seen
+    assert _Reading([nn.ConvBN(2, 2, 3, rng=np.random.default_rng(0))], "exact").rational is False

@@ -124,13 +124,13 @@ def orepa(module, x, kind):
         return naive.conv2d(x, w, None, (stride, stride), ((padding, padding),) * 2, (1, 1), groups)
 
     own_kernels = [own("origin"), own("avg_conv") * kind.number(module.weight_orepa_avg_avg),
-                   own("pfir_conv") * kind.number(module.weight_orepa_prior)]
+                   own("pfir_conv") * kind.number(module.weight_orepa_prior)[:, None]]
     first = own("1x1_kxk_idconv1") + kind.number(module.id_tensor)
     depthwise, pointwise = own("gconv_dw"), own("gconv_pw")
-    expand = depthwise.shape[1]
-    spread = conv(x, np.concatenate([depthwise] * groups).reshape(channels * expand, 1, *depthwise.shape[2:]), s, p, channels)
+    in_turn = np.arange(len(pointwise)).reshape(-1, groups).T.ravel()  # row o*groups + g is the o-th output of group g
+    spread = conv(x, depthwise, s, p, channels)
     branches = [*(conv(x, kernel, s, p) for kernel in own_kernels), conv(conv(x, first), own("1x1_kxk_conv2"), s, p), conv(x, own("1x1"), s),
-                conv(spread, pointwise.reshape(len(pointwise), -1, 1, 1))]
+                conv(spread, pointwise[in_turn])]
     return sum(branch * scale for branch, scale in zip(branches, v, strict=True))
 
 
@@ -151,6 +151,7 @@ LEAVES = {
     nn.Identity: lambda module, x, kind: x,
     Absolute: lambda module, x, kind: np.abs(x),
     nn.ReLU: lambda module, x, kind: np.maximum(x, 0),
+    nn.Shift: lambda module, x, kind: naive.scale_shift(x, kind.number(np.ones(x.shape[1])), value(module.bias, kind)),
     nn.Times: lambda module, x, kind: kind.number([module.factor])[0] * x,
     nn.Pad: lambda module, x, kind: naive.pad(x, module.sides, np.zeros(x.shape[1], x.dtype)),
     nn.ChannelShuffle: lambda module, x, kind: x[:, np.arange(x.shape[1]).reshape(module.groups, -1).T.ravel()],
@@ -169,7 +170,8 @@ def roundings(module):
     if isinstance(module, nn.Conv2d):
         return module.weight.value[0].size + 2
     if isinstance(module, OREPAConv):
-        inner = max(module.weight_orepa_gconv_dw.shape[1], module.weight_orepa_1x1.shape[1])  # sums in the products of weights
+        columns = module.weight_orepa_1x1.shape[1]
+        inner = max(module.weight_orepa_gconv_pw.shape[1] // columns, module.weight_orepa_1x1_kxk_conv2.shape[1])  # sums in the products of weights
         return module.weight_orepa_origin.value[0].size + inner + 10
     if isinstance(module, OnGrid):
         return roundings(module.inner)

@@ -101,20 +101,15 @@ def batch_norm(node: Node) -> Step:
 
 
 def pool(node: Node) -> Step:
-    """AveragePool that counts its padding, or has none."""
+    """AveragePool whose windows all count the same number of elements."""
     data = node.one_input()
     lengths = tuple(node.values.get("kernel_shape", ()))
     if not lengths:
         raise node.malformed("`kernel_shape` is missing")
     stride, padding, dilation = windows(node, lengths)
-    if node.values.get("ceil_mode", 0):
-        raise FusionError("with ceil_mode it averages over what is left at the border, which depends on the size of the input",
-                          "export it without ceil_mode")
-    if any(map(any, padding)) and not node.values.get("count_include_pad", 0):
-        raise FusionError("it averages without counting its padding", "count the padding (count_include_pad), or pad with 0 in front of it")
     if max(dilation) > 1 or np.prod(lengths) > MOST_POOLED:
         raise FusionError(f"it averages over a dilated window, or one of more than {MOST_POOLED} elements", "keep it as it is")
-    rank = len(lengths)
+    padding, rank = _counted(node, lengths, stride, padding), len(lengths)
 
     def evaluate(x: Array) -> list[Array]:
         ones = (1,) * (2 - rank)
@@ -123,6 +118,26 @@ def pool(node: Node) -> Step:
     return Step(node.index, node.op, data, tuple(node.proto.output),
                 lambda c: [[average_pool(c.channels[0], lengths, stride, padding, exact=c.scalars in UNROUNDED)]], evaluate, rank=rank,
                 roundings=int(np.prod(lengths)) + 2, growth=(1, max(map(sum, padding))))
+
+
+def _counted(node: Node, lengths: Lengths, stride: Lengths, padding: Sides) -> Sides:
+    """The padding with which every window counts all of its elements: as it stands, or none where the image is of a size that no window leaves.
+
+    `ceil_mode` adds windows at the end, without `count_include_pad` windows over the padding count fewer elements: both are one box of 1/size
+    only where the size of the image is known, and does not let it happen.
+    """
+    shape = node.graph.shapes.get(node.inputs[0], ())
+    sizes = shape[2:] if len(shape) == len(lengths) + 2 else (None,) * len(lengths)
+    included, ceil = bool(node.values.get("count_include_pad", 0)), bool(node.values.get("ceil_mode", 0))
+    kept = []
+    for n, k, s, (before, after) in zip(sizes, lengths, stride, padding, strict=True):
+        if ceil and s > 1 and (n is None or (n + before + after - k) % s):
+            raise FusionError("with ceil_mode it averages over what is left at the border"
+                              + (", and the size of its input is open" if n is None else f" of an axis of {n}"), "export it without ceil_mode")
+        if not included and (before or (after and (n is None or (n + after - k) // s != (n - k) // s))):
+            raise FusionError("it averages without counting its padding", "count the padding (count_include_pad), or pad with 0 in front of it")
+        kept.append((before, after) if included else (0, 0))
+    return tuple(kept)
 
 
 def padding(node: Node) -> Step:

@@ -126,3 +126,35 @@ def split(node: Node) -> Step:
 
     return Step(node.index, node.op, data, outputs, lambda c: [[select(c.channels[0], part)] for part in parts(c.channels[0])],
                 lambda x: [x[:, part] for part in parts(x.shape[1])], roundings=0)
+
+
+def channel_slice(node: Node) -> Step:
+    """Slice of channels alone."""
+    data, rank = node.one_input(), len(node.graph.shapes.get(node.inputs[0], ())) - 2
+    starts, ends, axes, steps = _bounds(node)
+    if not len(starts) == len(ends) == len(axes) == len(steps) or 0 in steps:
+        raise node.malformed(f"its starts {starts}, ends {ends}, axes {axes} and steps {steps} do not belong together")
+    if rank < 0 or any((axis if axis >= 0 else axis + rank + 2) != 1 for axis in axes) or len(axes) != 1:
+        raise FusionError(f"it slices along the axes {axes}, not the channels alone", "keep it as it is")
+    taken = slice(starts[0], ends[0], steps[0])
+
+    def read(context: Context) -> list[list[AffineConv]]:
+        channels = context.channels[0]
+        if not range(channels)[taken]:
+            raise FusionError(f"it takes none of {channels} channels", "keep it as it is")
+        return [[select(channels, range(channels)[taken])]]
+
+    return Step(node.index, node.op, data, tuple(node.proto.output), read, lambda x: [x[:, taken]], roundings=0)
+
+
+def _bounds(node: Node) -> list[list[int]]:
+    """Starts, ends, axes and steps, which were attributes once."""
+    if node.graph.version < 10:
+        found = [node.values.get(name) for name in ("starts", "ends", "axes")] + [None]
+    else:
+        found = [node.constant(i) for i in range(1, 5)]
+    if found[0] is None or found[1] is None:
+        raise node.malformed("it has no starts or no ends")
+    given = [None if each is None else [int(n) for n in np.ravel(each)] for each in found]
+    count = len(given[0] or ())
+    return [given[0] or [], given[1] or [], list(range(count)) if given[2] is None else given[2], [1] * count if given[3] is None else given[3]]

@@ -61,7 +61,7 @@ def layout_of(conv: AffineConv) -> Layout:
         step = math.gcd(*(o - low for o in offsets)) or 1
         after = max(0, high + 1 - slack) if conv.transposed else slack + high + 1
         axes.append((low, step, (high - low) // step + 1, (-low, after)))
-    first, dilation, lengths, padding = zip(*axes, strict=True)
+    first, dilation, lengths, padding = zip(*axes, strict=True) if axes else ((),) * 4
     outputs, inputs = (conv.inputs, conv.outputs // conv.groups) if conv.transposed else conv.blocks.shape[1:]
     shape = (outputs, inputs, *lengths)
     if math.prod(shape) > MOST:

@@ -52,6 +52,7 @@ class Step:
     dtype: Any = None
     roundings: int = 8
     growth: tuple[int, int] = (1, 0)  # an axis of n becomes at most growth[0]*n + growth[1] long
+    factors: int = 1  # so many of its parameters are multiplied in one product
 
 
 class Node:

@@ -11,7 +11,8 @@ import numpy as np
 from npreparam._errors import FormatError, FusionError, ShapeError
 from npreparam.checkpoints._read import Budget, CostlyError
 from npreparam.checkpoints.graph._convolutions import batch_norm, convolution, padding, pool
-from npreparam.checkpoints.graph._elementwise import concatenation, same, scale, split, total
+from npreparam.checkpoints.graph._dense import flatten, gemm
+from npreparam.checkpoints.graph._elementwise import channel_slice, concatenation, same, scale, split, total
 from npreparam.checkpoints.graph._layout import MOST
 from npreparam.checkpoints.graph._model import DOMAINS, Graph
 from npreparam.checkpoints.graph._node import Context, Node, Step
@@ -36,6 +37,9 @@ OPERATORS: dict[str, Callable[[Node], Step]] = {
     "Dropout": same,
     "Concat": concatenation,
     "Split": split,
+    "Slice": channel_slice,
+    "Gemm": gemm,
+    "Flatten": flatten,
 }
 MOST_STEPS, MOST_REGIONS = 256, 24  # in one region, and tried for one output: more than any published block has
 
@@ -110,7 +114,7 @@ class Region:
         """At most so many parameters are multiplied in one product."""
         depth = {self.source: 0}
         for step in self.steps:
-            depth |= dict.fromkeys(step.outputs, 1 + max(depth[name] for name in step.inputs))
+            depth |= dict.fromkeys(step.outputs, step.factors + max(depth[name] for name in step.inputs))
         return 1 + depth[self.output]
 
     def __call__(self, scalars: Scalars) -> AffineConv:
@@ -172,7 +176,7 @@ class Region:
     def _then(self, first: AffineConv, second: AffineConv, border: str = "exact") -> AffineConv:
         if len(first.taps) * len(second.taps) * second.outputs * first.inputs // max(1, min(first.groups, second.groups)) > 4 * MOST:
             raise FusionError("one kernel would be too large for memory", "keep its parts")
-        self.products += len(first.taps) * second.blocks.size * (1 if first.is_depthwise else first.inputs // first.groups)
+        self.products += self.budget.price(first, second)
         return compose(second, first, border)
 
     def entry(self, row: int, column: int, whole: AffineConv) -> Callable[[Scalars], AffineConv]:

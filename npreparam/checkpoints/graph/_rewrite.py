@@ -50,16 +50,24 @@ def _convolution(graph: Graph, piece: tuple[Region, dict[str, Any], Array, Array
         target.initializer.append(tensor)
         if graph.model.ir_version < INITIALIZERS_ALONE:
             target.input.append(onnx.helper.make_tensor_value_info(name, tensor.data_type, array.shape))
-    before, after = zip(*geometry["padding"], strict=True)
-    weight = arrays[0]
-    attributes = {"dilations": geometry["dilation"], "group": geometry["groups"], "kernel_shape": weight.shape[2:],
-                  "pads": (*before, *after), "strides": geometry["stride"]}
-    transposed = "output_padding" in geometry
-    if transposed and any(geometry["output_padding"]):
-        attributes["output_padding"] = geometry["output_padding"]
-    node = onnx.helper.make_node("ConvTranspose" if transposed else "Conv", [region.source, *names], [region.output], **attributes)
+    operator, attributes = _operation(geometry, arrays[0])
+    node = onnx.helper.make_node(operator, [region.source, *names], [region.output], **attributes)
     node.name = graph.nodes[region.steps[-1].index].name
     return node
+
+
+def _operation(geometry: dict[str, Any], weight: Array) -> tuple[str, dict[str, Any]]:
+    """The operator that computes a map, and its attributes."""
+    if weight.ndim == 2:
+        return "Gemm", {"transB": 1}
+    before, after = zip(*geometry["padding"], strict=True)
+    attributes = {"dilations": geometry["dilation"], "group": geometry["groups"], "kernel_shape": weight.shape[2:],
+                  "pads": (*before, *after), "strides": geometry["stride"]}
+    if "output_padding" not in geometry:
+        return "Conv", attributes
+    if any(geometry["output_padding"]):
+        attributes["output_padding"] = geometry["output_padding"]
+    return "ConvTranspose", attributes
 
 
 def _free(name: str, taken: set[str]) -> str:

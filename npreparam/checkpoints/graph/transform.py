@@ -26,7 +26,7 @@ from npreparam.checkpoints.transform import Fused, Row, Step, beyond, nothing
 from npreparam.fuse import is_no_larger
 from npreparam.fuse.scalars import FLOAT64
 
-TOLD = ("Conv", "ConvTranspose", "BatchNormalization")  # why one of these is no step is worth a line
+TOLD = ("Conv", "ConvTranspose", "BatchNormalization", "Gemm")  # why one of these is no step is worth a line
 MOST_MEASURED = 2**26  # elements of the largest array of a measurement
 
 
@@ -51,14 +51,15 @@ class FusedGraph(Fused):
 
 
 def fuse_graph(path: str | os.PathLike[str], *, insist: bool = False, largest: float = 1.0, step: Step = nothing) -> FusedGraph:
-    """The graph of an ONNX file with each linear region as one Conv or ConvTranspose.
+    """The graph of an ONNX file with each linear region as one Conv, ConvTranspose or Gemm.
 
     A region lies between two tensors, through the first of which all paths to the second lead; no other node and no output of the graph reads
-    what is inside. Its nodes are Conv, ConvTranspose, BatchNormalization, AveragePool, Pad, Add, Sum, Sub, Neg, Mul and Div by constants,
-    Identity, Dropout, Concat and Split, whose parameters are constants, initializers that are inputs of the graph included. Of the regions that
-    end at one tensor the largest is fused that is exact at every border and has no more weights than its convolutions have together
-    (`npreparam.fuse.is_no_larger`), unless `insist`; then it has no more multiply-adds either, since none of its convolutions computes fewer
-    places than the last. Graphs inside nodes stay as they are. Inputs, outputs, operator sets, open lengths and metadata stay.
+    what is inside. Its nodes are Conv, ConvTranspose, Gemm, BatchNormalization, AveragePool, Pad, Add, Sum, Sub, Neg, Mul and Div by constants,
+    Identity, Dropout, Flatten of rows, and Concat, Split and Slice of channels, whose parameters are constants, initializers that are inputs of
+    the graph included. Of the regions that end at one tensor the largest is fused that is exact at every border and has no more weights than
+    its convolutions have together (`npreparam.fuse.is_no_larger`), unless `insist`; then it has no more multiply-adds either, since none of its
+    convolutions computes fewer places than the last. Graphs inside nodes stay as they are. Inputs, outputs, operator sets, open lengths and
+    metadata stay.
 
     Bounds are for inputs of at most `largest` in magnitude. `step` is called after each region.
 

@@ -11,6 +11,7 @@ from npreparam.nn.blocks.branches import (
     lcnetv2_depthwise,
     linear_add_block,
     mobileone_block,
+    qarepvgg_alpha_block,
     qarepvgg_block,
     rep_conv_alpha,
     rep_cpe,
@@ -32,12 +33,13 @@ from npreparam.nn.blocks.chains import (
     separable,
     shuffled_residual,
 )
-from npreparam.nn.blocks.excite import SqueezeExcite
+from npreparam.nn.blocks.excite import GlobalResponse, SqueezeExcite, grn_tail
 from npreparam.nn.blocks.large import dilated_reparam_block, large_kernel_block
 from npreparam.nn.blocks.mlp import OnGrid, repmlp
 from npreparam.nn.blocks.orepa import orepa, orepa_1x1
 
-__all__ = ["OnGrid", "SqueezeExcite", "acblock", "bsconv", "conv3xc", "conv_rep", "dilated_reparam_block", "diverse_branch_block", "ecb",
-           "etds_layer", "fmrb", "fsmn", "large_kernel_block", "lcnet_rep_layer", "lcnetv2_depthwise", "linear_add_block", "mobileone_block",
-           "orepa", "orepa_1x1", "qarepvgg_block", "rep_conv_alpha", "rep_cpe", "rep_mixer", "rep_rfn", "repghost_module", "repmlp",
-           "repvgg_block", "repvit_dw", "rrrb", "rvsr_block", "separable", "shuffled_residual"]
+__all__ = ["GlobalResponse", "OnGrid", "SqueezeExcite", "acblock", "bsconv", "conv3xc", "conv_rep", "dilated_reparam_block",
+           "diverse_branch_block", "ecb", "etds_layer", "fmrb", "fsmn", "grn_tail", "large_kernel_block", "lcnet_rep_layer", "lcnetv2_depthwise",
+           "linear_add_block", "mobileone_block", "orepa", "orepa_1x1", "qarepvgg_alpha_block", "qarepvgg_block", "rep_conv_alpha", "rep_cpe",
+           "rep_mixer", "rep_rfn", "repghost_module", "repmlp", "repvgg_block", "repvit_dw", "rrrb", "rvsr_block", "separable",
+           "shuffled_residual"]

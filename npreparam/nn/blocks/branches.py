@@ -15,6 +15,9 @@ from npreparam.nn.layers import Absolute, BatchNorm2d, Conv2d, ReLU
 from npreparam.nn.module import Module
 from npreparam.nn.repvgg import ConvBN
 
+# QARepVGG's variants: whether batch norms are behind the 3x3 convolution, the 1x1 convolution, and x
+NORMED = {1: (True, True, True), 2: (True, False, False), 3: (False, True, False), 4: (False, False, True), 5: (True, True, False)}
+
 
 def _odd(kernel: int) -> int:
     """Padding that keeps the size."""
@@ -114,20 +117,53 @@ def diverse_branch_block(in_channels: int, out_channels: int, kernel: int = 3, *
             pool=AvgPool2d(out_channels, kernel, stride=stride), avgbn=BatchNorm2d(out_channels, dtype=dtype)))
 
 
-def qarepvgg_block(in_channels: int, out_channels: int, *, stride: int = 1, groups: int = 1, rng: np.random.Generator,
-                   dtype: Any = np.float32) -> Sequential:
-    """relu(bn(bn(conv3x3 x) + conv1x1 x + x)), the last where the shape stays.
+def qarepvgg_block(in_channels: int, out_channels: int, *, variant: int = 2, average: bool = False, stride: int = 1, groups: int = 1,
+                   rng: np.random.Generator, dtype: Any = np.float32) -> Sequential:
+    """relu(bn(conv3x3 x + conv1x1 x + x)), with batch norms also behind some of the branches; the last branch where the shape stays.
 
-    Source: Chu et al., QARepVGG, arXiv 2212.01593, section 4 (the final variant).
+    `variant` is that of the authors' code: 1 has batch norms behind all three branches, 2 (the published block) behind the 3x3 convolution, 3
+    behind the 1x1 convolution, 4 behind x, 5 behind both convolutions. With `average` the mean of 3x3 places is added where x is, as in YOLOv6's
+    second version.
+
+    Source: Chu et al., QARepVGG, arXiv 2212.01593, section 4; its code (cxxgtxy/QARepVGG), and YOLOv6's, for the others.
 
     >>> from npreparam.nn import fuse
     >>> fuse(qarepvgg_block(2, 2, rng=np.random.default_rng(0))).weight.shape
     (2, 2, 3, 3)
     """
+    if variant not in NORMED:
+        raise ArgumentError(f"`variant` (={variant!r}) must be one of {', '.join(map(str, NORMED))}")
     own: dict[str, Any] = {"stride": stride, "groups": groups, "rng": rng, "dtype": dtype}
-    same = {"identity": Identity()} if in_channels == out_channels and stride == 1 else {}
-    return Sequential(Sum(rbr_dense=ConvBN(in_channels, out_channels, 3, padding=1, **own),
-                          rbr_1x1=Conv2d(in_channels, out_channels, 1, bias=False, **own), **same),
+    dense, pointwise, skip = NORMED[variant]
+    parts: dict[str, Module] = {
+        "rbr_dense": (ConvBN if dense else _plain)(in_channels, out_channels, 3, padding=1, **own),
+        "rbr_1x1": (ConvBN if pointwise else _plain)(in_channels, out_channels, 1, **own)}
+    if in_channels == out_channels and stride == 1:
+        parts["rbr_identity"] = BatchNorm2d(out_channels, dtype=dtype) if skip else Identity()
+        parts |= {"rbr_avg": AvgPool2d(out_channels, 3, stride=1, padding=1)} if average else {}
+    return Sequential(Sum(**parts), BatchNorm2d(out_channels, dtype=dtype), ReLU())
+
+
+def _plain(in_channels: int, out_channels: int, kernel: int, **own: Any) -> Conv2d:
+    """A convolution without a bias, as those that a batch norm follows."""
+    return Conv2d(in_channels, out_channels, kernel, bias=False, **own)
+
+
+def qarepvgg_alpha_block(in_channels: int, out_channels: int, *, stride: int = 1, groups: int = 1, residual: bool = True, rng: np.random.Generator,
+                         dtype: Any = np.float32) -> Sequential:
+    """relu(bn(bn(conv3x3 x) + alpha*conv1x1 x + x)) with one trained alpha, and a bias in the 1x1 convolution; x where the shape stays.
+
+    Source: super-gradients' QARepVGGBlock with `use_alpha`, and without x with `residual=False` (YOLO-NAS); after Chu et al., arXiv 2212.01593.
+
+    >>> from npreparam.nn import fuse
+    >>> fuse(qarepvgg_alpha_block(2, 2, rng=np.random.default_rng(0))).weight.shape
+    (2, 2, 3, 3)
+    """
+    own: dict[str, Any] = {"stride": stride, "groups": groups, "rng": rng, "dtype": dtype}
+    same = {"identity": Identity()} if residual and in_channels == out_channels and stride == 1 else {}
+    return Sequential(Sum(branch_3x3=ConvBN(in_channels, out_channels, 3, padding=1, **own),
+                          scaled=Sequential(branch_1x1=Conv2d(in_channels, out_channels, 1, **own),
+                                            alpha=ScalarAffine(out_channels, bias=False, dtype=dtype)), **same),
                       BatchNorm2d(out_channels, dtype=dtype), ReLU())
 
 
