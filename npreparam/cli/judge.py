@@ -139,6 +139,8 @@ def judge(trial: Trial, console: Console, executor: Executor | None = None) -> i
             done = read_verdicts(trial.files["json"], trial.settings())
     sweep = _swept(trial, job, declaration, done, console, executor)
     _write_reports(trial, job, declaration, sweep)
+    if sweep.complete and (reason := sweep.why_it_could_not_run()):
+        raise ArgumentError(f"`target` (={trial.target!r}) could not run: {reason}")
     console.print(table(sweep))
     failures = [verdict for verdict in sweep.failures() if verdict not in known]
     _tell(failures, sweep, known, console)
@@ -150,10 +152,9 @@ def judge(trial: Trial, console: Console, executor: Executor | None = None) -> i
     known_mistakes = len(sweep.caught) + len(sweep.missed)
     if known_mistakes:
         console.print(f"these cases would have caught {len(sweep.caught)} of {known_mistakes} known mistakes of these functions")
-    asked = [verdict for verdict in sweep.verdicts.values() if verdict.level is not Level.ABSENT]
-    console.print(f"{declaration.name} {declaration.version}".strip() + f": {len(asked)} cases in {sweep.rounds} rounds, "
+    console.print(f"{declaration.name} {declaration.version}".strip() + f": {len(sweep.asked())} cases in {sweep.rounds} rounds, "
                   + ("conforms" if not failures else f"{len(failures)} failures"), markup=False)
-    return (DOES_NOT if failures else CONFORMS) if asked else COULD_NOT
+    return DOES_NOT if failures else CONFORMS
 
 
 def _declared(job: Job) -> Declaration:

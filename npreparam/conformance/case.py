@@ -28,6 +28,7 @@ class Level(StrEnum):
     TIMEOUT = "TIMEOUT"  # no answer in time
 
 
+RAISES = "raises "  # how the explanation of an exception begins
 CONFORMS = (Level.EXACT, Level.OK, Level.SUSPECT, Level.ABSENT)
 
 
@@ -153,3 +154,8 @@ class Verdict:
     def conforms(self) -> bool:
         """Whether this is no evidence against the target."""
         return self.level in CONFORMS
+
+    @property
+    def raised(self) -> bool:
+        """Whether the target ended without an answer: by an exception, or with its process, or not in time."""
+        return self.level in (Level.CRASH, Level.TIMEOUT) or (self.level is Level.ERROR and self.explanation.startswith(RAISES))

@@ -68,7 +68,7 @@ def record(job: Job, declaration: Declaration, sweep: Sweep, settings: Mapping[s
     """A report as plain data; `settings` are the seed, the functions and so on."""
     return {"format": FORMAT, "target": job.target if isinstance(job.target, str) else declaration.name, "name": declaration.name,
             "version": declaration.version, **settings, "profile": None if job.profile is None else dataclasses.asdict(job.profile),
-            "rounds": sweep.rounds, "complete": sweep.complete, "conforms": not sweep.failures(),
+            "rounds": sweep.rounds, "complete": sweep.complete, "conforms": not sweep.failures() and bool(sweep.asked()),
             "summary": summary(sweep.verdicts.values()),
             "diagnosis": sweep.diagnosis, "known mistakes": {"caught": sweep.caught, "missed": sweep.missed},
             "verdicts": [_row(verdict) for verdict in sweep.verdicts.values()]}

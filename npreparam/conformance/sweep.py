@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
 from dataclasses import dataclass, field, replace
@@ -75,6 +76,21 @@ class Sweep:
     def failures(self) -> list[Verdict]:
         """The verdicts that are evidence against the target."""
         return [verdict for verdict in self.verdicts.values() if not verdict.conforms]
+
+    def asked(self) -> list[Verdict]:
+        """The verdicts on what the target offers."""
+        return [verdict for verdict in self.verdicts.values() if verdict.level is not Level.ABSENT]
+
+    def why_it_could_not_run(self) -> str:
+        """Why there was no single answer, in words, with the commonest reason; or "" where there was one."""
+        asked = self.asked()
+        if not all(verdict.raised for verdict in asked):
+            return ""
+        if not self.verdicts:
+            return "it offers none of the functions asked for"
+        seen = asked or list(self.verdicts.values())
+        reason, count = Counter(verdict.explanation for verdict in seen).most_common(1)[0]
+        return f"none of {len(seen)} cases {'has an answer' if asked else 'is offered'}; {count} of them: {reason}"
 
 
 @functools.lru_cache(maxsize=2)

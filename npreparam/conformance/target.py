@@ -174,8 +174,13 @@ def resolve(spec: str) -> Any:
             raise  # something that the module itself needs
         raise ArgumentError(f"`target` (={spec!r}) names no module {place}; give a built-in adapter, a module, module:attribute "
                             "or file.py:attribute") from None
-    except (ValueError, TypeError):
-        raise ArgumentError(f"`target` (={spec!r}) must be a built-in adapter, a module, module:attribute or file.py:attribute") from None
+    except ImportError:
+        raise
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ValueError | TypeError) and (not place or place.startswith(".")):
+            raise ArgumentError(f"`target` (={spec!r}) must be a built-in adapter, a module, module:attribute or file.py:attribute") from None
+        reason = str(error).strip().partition("\n")[0]
+        raise ArgumentError(f"`target` (={spec!r}) cannot be imported: {type(error).__name__}: {reason}") from None
     for part in filter(None, attribute.split(".")):
         if not hasattr(found, part):
             raise ArgumentError(f"`target` (={spec!r}): there is no attribute {part} in {place}")
