@@ -61,6 +61,25 @@ def test_what_cannot_run_has_status_2_and_one_line(arguments):
     assert result.stderr.startswith("npreparam judge: ")
 
 
+def test_the_mistakes_that_the_cases_would_not_have_caught_are_told(target, tmp_path):
+    page, report = tmp_path / "report.html", tmp_path / "report.json"
+    result = judge("npreparam", "--rounds", "1", "--ops", "softplus", "--dtypes", "float32", "--html", page, "--json", report)
+    found = json.loads(report.read_text())["known mistakes"]
+    assert found["missed"]
+    counts = f"caught {len(found['caught'])} of {len(found['caught']) + len(found['missed'])}"
+    told = f"{counts} known mistakes of these functions, but not {found['missed'][0]}"
+    assert told in result.output
+    assert told in page.read_text()
+
+
+def test_the_first_failure_is_enough_with_fail_fast(target, tmp_path):
+    report = tmp_path / "report.json"
+    result = judge(target, "--fail-fast", "--json", report)
+    assert result.exit_code == 1, result.output
+    assert "conv2d looks like: kernel flipped" in result.output
+    assert "1 failures" in result.output
+
+
 BROKEN = """
 import numpy as np
 from types import SimpleNamespace

@@ -25,8 +25,10 @@ from npreparam.conformance.truth import Truth, truths
 Array = NDArray[Any]
 
 
-def judge_case(case: Case, target: Any, profile: Profile | None = None) -> Verdict:
+def judge_case(case: Case, target: Any, profile: Profile | None = None, explain: bool = True) -> Verdict:
     """The verdict on one case; `target` is a Runner or whatever `Target.of` takes, `profile` replaces the declared one.
+
+    Without `explain` a FAIL has neither the arithmetic nor the known mistakes that would explain it, which take most of the time.
 
     Never raises for what the target does. Raises what `certified` raises for a case that is no valid question.
 
@@ -53,7 +55,9 @@ def judge_case(case: Case, target: Any, profile: Profile | None = None) -> Verdi
         verdict = dataclasses.replace(verdict, level=Level.FAIL, explanation=answers.fault)
     elif answers.suspicion and verdict.conforms:
         verdict = dataclasses.replace(verdict, level=Level.SUSPECT, explanation=answers.suspicion)
-    return explained(verdict, case, answers.outputs[worst], found, runner.declaration, profile) if verdict.level is Level.FAIL else verdict
+    if verdict.level is not Level.FAIL or not explain:
+        return verdict
+    return explained(verdict, case, answers.outputs[worst], found, runner.declaration, profile)
 
 
 def refused(case: Case, runner: Runner) -> str:

@@ -13,7 +13,7 @@ from npreparam.cli.app import app
 from npreparam.conformance import cluster
 from npreparam.conformance.case import Level
 from npreparam.conformance.report import as_json, record
-from npreparam.conformance.sweep import Job, run
+from npreparam.conformance.sweep import Job, Plan, run
 
 dask, distributed = pytest.importorskip("dask"), pytest.importorskip("distributed")
 pytestmark = pytest.mark.filterwarnings("default")  # what Dask and its event loop warn of is theirs
@@ -38,7 +38,7 @@ def report(job, sweep):
 
 def swept(**options):
     job = Job(TARGET)
-    sweep = run(job, ops=OPS, dtypes=["float32"], rounds=1, **options)
+    sweep = run(job, Plan(OPS, ["float32"], rounds=1), **options)
     return sweep, report(job, sweep)
 
 

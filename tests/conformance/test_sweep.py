@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 
 from npreparam import ArgumentError, FormatError, ops
-from npreparam.conformance import Case, Declaration, Key, Level, Target, Verdict, isolation, judge_case
+from npreparam.conformance import Case, Declaration, Key, Level, Target, Verdict, conclusions, isolation, judge_case
+from npreparam.conformance import sweep as sweeping
 from npreparam.conformance.cases import make_case
 from npreparam.conformance.layouts import LAYOUTS, arranged
 from npreparam.conformance.report import KnownFailures, as_html, as_json, as_junit, read_verdicts, record
 from npreparam.conformance.runner import InProcess
 from npreparam.conformance.script import standalone
 from npreparam.conformance.search import search
-from npreparam.conformance.sweep import Job, Sweep, run
+from npreparam.conformance.sweep import Job, Plan, Sweep, round_keys, run
 
 SETTINGS = {"seed": 0}
 OPS = ("conv2d", "tanh")  # one that fails, one that does not
@@ -48,10 +49,10 @@ def report(job, sweep):
 @pytest.mark.parametrize("pool", [ThreadPoolExecutor, ProcessPoolExecutor])
 def test_the_report_has_the_same_bytes_whatever_the_executor(pool, flipped):
     job, ops = Job(flipped), OPS if pool is ThreadPoolExecutor else ("tanh",)
-    alone = run(job, ops=ops, dtypes=("float32",), rounds=2)
+    alone = run(job, Plan(ops=ops, dtypes=("float32",), rounds=2))
     options = {"mp_context": get_context("spawn")} if pool is ProcessPoolExecutor else {}
     with pool(2, **options) as executor:
-        spread = run(job, ops=ops, dtypes=("float32",), rounds=2, executor=executor)
+        spread = run(job, Plan(ops=ops, dtypes=("float32",), rounds=2), executor=executor)
     assert report(job, alone) == report(job, spread)
     assert {verdict.op for verdict in alone.failures()} == set(ops) - {"tanh"}
 
@@ -74,16 +75,16 @@ class Losing:
 
 def test_lost_workers_cost_nothing_if_their_cases_can_be_judged_again(flipped):
     job = Job(flipped)
-    options = {"ops": OPS, "rounds": 1, "dtypes": ("float32",)}
-    assert report(job, run(job, **options, executor=Losing(2))) == report(job, run(job, **options))
+    plan = Plan(OPS, ("float32",), rounds=1)
+    assert report(job, run(job, plan, executor=Losing(2))) == report(job, run(job, plan))
 
 
 def test_a_crash_of_a_worker_costs_its_own_cases_alone():
     """A process pool is broken for good by one lost worker."""
-    job, options = Job("tests.conformance.misbehaving:target_exits_on_nan", isolate=False), {"ops": ("tanh",), "rounds": 2, "dtypes": ("float32",)}
+    job, plan = Job("tests.conformance.misbehaving:target_exits_on_nan", isolate=False), Plan(("tanh",), ("float32",), rounds=2)
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as executor:
-        spread = run(job, **options, executor=executor)
-    alone = run(Job(job.target, isolate=True), **options)
+        spread = run(job, plan, executor=executor)
+    alone = run(Job(job.target, isolate=True), plan)
     levels = {key: verdict.level for key, verdict in spread.verdicts.items()}
     assert levels == {key: verdict.level for key, verdict in alone.verdicts.items()}
     assert Level.CRASH in levels.values()
@@ -96,7 +97,7 @@ def test_no_process_outlives_its_sweep(workers, monkeypatch):
     monkeypatch.setattr(isolation.subprocess, "Popen", lambda *arguments, **options: started.append(popen(*arguments, **options)) or started[-1])
     executor = None if workers is None else ThreadPoolExecutor(workers)
     for _ in range(2):
-        run(Job("tests.conformance.misbehaving:target_raises", isolate=True), ops=("tanh",), rounds=1, dtypes=("float32",), executor=executor)
+        run(Job("tests.conformance.misbehaving:target_raises", isolate=True), Plan(("tanh",), ("float32",), rounds=1), executor=executor)
     if executor is not None:
         executor.shutdown()
     assert len(started) >= 2
@@ -104,7 +105,7 @@ def test_no_process_outlives_its_sweep(workers, monkeypatch):
 
 
 def test_cases_lost_twice_are_reported(flipped):
-    sweep = run(Job(flipped), ops=("tanh",), rounds=1, executor=Losing(10**6))
+    sweep = run(Job(flipped), Plan(("tanh",), rounds=1), executor=Losing(10**6))
     assert {verdict.level for verdict in sweep.verdicts.values()} == {Level.CRASH}
     assert "its worker was lost twice" in next(iter(sweep.verdicts.values())).explanation
 
@@ -119,28 +120,77 @@ def test_an_interrupted_sweep_resumes_to_the_same_bytes(flipped, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(job, ops=OPS, dtypes=("float32",), rounds=2, step=step)
+        run(job, Plan(OPS, ("float32",), rounds=2), step=step)
     partial = json.loads(path.read_text())
     assert not partial["complete"]
     done = read_verdicts(path, SETTINGS)
     assert 0 < len(done) < seen[-1]
     asked = []
-    whole = run(job, ops=OPS, dtypes=("float32",), rounds=2, done=done, step=lambda sweep, planned: asked.append(len(sweep.verdicts)))
-    assert report(job, whole) == report(job, run(job, ops=OPS, dtypes=("float32",), rounds=2))
+    whole = run(job, Plan(OPS, ("float32",), rounds=2), done=done, step=lambda sweep, planned: asked.append(len(sweep.verdicts)))
+    assert report(job, whole) == report(job, run(job, Plan(OPS, ("float32",), rounds=2)))
 
 
-def test_a_budget_judges_whole_rounds():
-    job = Job(SimpleNamespace(tanh=np.tanh))
-    short = run(job, budget=0.0)
-    assert short.complete
-    assert short.rounds == 1
-    assert list(short.verdicts) == list(run(job, rounds=1).verdicts)
+class Clock:
+    """A clock that moves by so many seconds whenever it is read; the real one otherwise is of no use in a test."""
+
+    def __init__(self, seconds):
+        self.now, self.seconds = 0.0, seconds
+
+    def time(self):
+        self.now += self.seconds
+        return self.now
+
+
+@pytest.mark.parametrize("seconds", [0.01, 1.0])
+def test_a_budget_ends_within_a_round_of_which_each_function_and_phase_has_had_its_share(seconds, monkeypatch):
+    clock = Clock(seconds)
+    monkeypatch.setattr(sweeping, "time", clock)
+    monkeypatch.setattr(conclusions, "time", clock)
+    target = SimpleNamespace(tanh=np.tanh, sigmoid=lambda x: np.zeros_like(x), linear=ops.linear)
+    sweep = run(Job(target), Plan(budget=60.0))
+    assert clock.now <= 60.0 + 10 * seconds  # a few readings are no cases
+    assert sweep.complete
+    assert 40 < len(sweep.verdicts) < sweep.planned
+    part = [key for key in sweep.verdicts if key in set(round_keys(sweep.rounds, ("linear", "sigmoid", "tanh")))]
+    whole = round_keys(sweep.rounds, ("linear", "sigmoid", "tanh"))
+    share = len(part) / len(whole)
+    for group in {key[:3] for key in whole}:
+        count = sum(key[:3] == group for key in whole)
+        assert abs(sum(key[:3] == group for key in part) - share * count) <= 2
+
+
+def test_one_case_is_judged_whatever_the_budget_and_the_first_failure_can_be_enough():
+    job = Job(SimpleNamespace(tanh=np.tanh, sigmoid=np.tanh))
+    assert len(run(job, Plan(budget=0.0)).verdicts) == 1
+    sweep = run(job, Plan(rounds=1, fail_fast=True))
+    assert len(sweep.failures()) == 1
+    assert sweep.complete
+    assert not sweep.caught
+    with ThreadPoolExecutor(2) as executor:
+        assert run(job, Plan(rounds=1, fail_fast=True), executor=executor).failures()
+
+
+def test_the_first_failure_of_each_function_dtype_and_phase_is_explained(flipped):
+    failures = [verdict for verdict in run(Job(flipped), Plan(OPS, rounds=1)).failures() if verdict.level is Level.FAIL]
+    first = {}
+    for verdict in failures:
+        first.setdefault(verdict.key[:3], verdict)
+    runner = InProcess(flipped)
+    assert all(verdict == judge_case(make_case(verdict.key), runner) for verdict in first.values())
+    assert sum(bool(verdict.diagnosis) for verdict in failures) <= len(first) < len(failures)
+
+
+def test_trust_counts_only_what_was_asked_in_the_dtype_that_there_is():
+    half = SimpleNamespace(tanh=np.tanh, softplus=np.tanh, declaration=Declaration("half", dtypes=("float64",), unsupported={"softplus": ("*",)}))
+    sweep = run(Job(half), Plan(rounds=1))
+    assert sweep.caught
+    assert all(name.startswith("tanh: ") for name in (*sweep.caught, *sweep.missed))
 
 
 def test_an_object_is_judged_by_threads_as_alone():
     job = Job(SimpleNamespace(tanh=np.tanh))
     with ThreadPoolExecutor(2) as executor:
-        assert report(job, run(job, rounds=1, executor=executor)) == report(job, run(job, rounds=1))
+        assert report(job, run(job, Plan(rounds=1), executor=executor)) == report(job, run(job, Plan(rounds=1)))
 
 
 def test_an_object_cannot_be_isolated_and_an_unknown_target_is_refused():
@@ -164,7 +214,7 @@ def test_declarations_are_validated():
 
 def test_reports_are_valid_and_hold_what_they_should(flipped, tmp_path):
     job = Job(flipped)
-    sweep = run(job, ops=OPS, rounds=1)
+    sweep = run(job, Plan(OPS, rounds=1))
     found = record(job, job.runner().declaration, sweep, SETTINGS)
     path = tmp_path / "report.json"
     path.write_text(as_json(found))
@@ -199,7 +249,7 @@ def test_other_files_and_other_settings_are_not_resumed(tmp_path):
 
 
 def test_failures_are_diagnosed_together_and_the_cases_are_trusted_as_far_as_they_would_catch_mistakes(flipped):
-    sweep = run(Job(flipped), ops=OPS, rounds=1)
+    sweep = run(Job(flipped), Plan(OPS, rounds=1))
     assert set(sweep.diagnosis) == {"conv2d"}
     assert sweep.diagnosis["conv2d"][0].startswith("kernel flipped in width")
     assert any(name.startswith("conv2d: kernel flipped") for name in sweep.caught)
@@ -209,7 +259,7 @@ def test_failures_are_diagnosed_together_and_the_cases_are_trusted_as_far_as_the
 def test_known_failures_match_by_pattern_and_go_stale(flipped, tmp_path):
     path = tmp_path / "known.txt"
     path.write_text("# flipped\nconv2d/*  # kernel flipped\ntanh/exact/*\n\n")
-    known, sweep = KnownFailures.read(path), run(Job(flipped), ops=OPS, rounds=1)
+    known, sweep = KnownFailures.read(path), run(Job(flipped), Plan(OPS, rounds=1))
     assert all(verdict in known for verdict in sweep.failures())
     assert known.stale(sweep.verdicts.values()) == ["tanh/exact/*"]
     path.write_text("a/b/c/d/e/f\n")

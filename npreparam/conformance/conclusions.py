@@ -1,0 +1,81 @@
+"""What is concluded from the verdicts of a sweep: why failures fail, which known mistakes they look like, and how far the cases are to be trusted.
+
+Each takes `until`, a time of `time.time()`, and begins nothing new after it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from npreparam.certified.bounds import Profile
+from npreparam.conformance import relations
+from npreparam.conformance.case import Key, Level, Verdict
+from npreparam.conformance.cases import make_case
+from npreparam.conformance.diagnosis import asking, diagnose_all
+from npreparam.conformance.judge import judge_case
+from npreparam.conformance.mistakes import caught, mistakes_of
+from npreparam.conformance.runner import Runner, quietly
+
+DIAGNOSED = 8  # failures, and cases that passed, of one function that are diagnosed together
+NAMED = 5  # known mistakes that are told
+
+
+def explanations(verdicts: Mapping[Key, Verdict], runner: Runner, profile: Profile | None = None, until: float = math.inf) -> dict[Key, Verdict]:
+    """The first FAIL of each function, phase and dtype, judged again, now with the arithmetic and the known mistakes that explain it.
+
+    One by one for each function in turn, since an explanation takes as long as a hundred verdicts. A search explains what it finds by itself.
+    """
+    first: dict[tuple[str, str, str], Key] = {}
+    for key, verdict in verdicts.items():
+        if verdict.level is Level.FAIL and key.phase != "search":
+            first.setdefault(key[:3], key)
+    turns: Counter[str] = Counter()
+    queue = []
+    for key in first.values():
+        turns[key.op] += 1
+        queue.append((turns[key.op], key))
+    found = {}
+    for _, key in sorted(queue, key=lambda entry: entry[0]):
+        if time.time() > until:
+            break
+        again = judge_case(make_case(key), runner, profile)
+        if again.level is Level.FAIL:  # or it changed its mind: the first verdict stands
+            found[key] = again
+    return found
+
+
+def diagnosed(verdicts: Mapping[Key, Verdict], runner: Runner, profile: Profile | None = None, until: float = math.inf) -> dict[str, list[str]]:
+    """For each function that fails, the known mistakes that its failures look like, all taken together; the target is asked again to decide."""
+    found = {}
+    for op in dict.fromkeys(key.op for key, verdict in verdicts.items() if not verdict.conforms):
+        if time.time() > until:
+            break
+        failed = [key for key, verdict in verdicts.items() if key.op == op and verdict.level in (Level.FAIL, Level.ERROR)]
+        passed = [key for key, verdict in verdicts.items() if key.op == op and verdict.level in (Level.EXACT, Level.OK)]
+        cases = [make_case(key) for key in failed if key.phase != "search"]
+        cases.sort(key=lambda case: bool(case.relation))  # plain questions first
+        results = [(case, outputs) for case in cases[:DIAGNOSED] for outputs in relations.ask(case, runner).outputs]
+        plain = [case for case in (make_case(key) for key in passed if key.phase in ("pinned", "geometry")) if not case.relation][:DIAGNOSED]
+        if results:
+            with quietly():
+                mistakes = diagnose_all(results, profile, declaration=runner.declaration, ask=asking(runner), passed=plain)
+            found[op] = [str(mistake) for mistake in mistakes][:NAMED]
+    return found
+
+
+def trust(wanted: Iterable[Key]) -> tuple[list[str], list[str]]:
+    """(caught, missed): the known mistakes that the cases of these keys would have found, and those of the same functions that they would not.
+
+    Of one dtype: float32, or where there is none of it, that of the first key.
+    """
+    wanted = [key for key in wanted if key.phase != "search"]
+    dtype = next((key.dtype for key in wanted if key.dtype == "float32"), wanted[0].dtype if wanted else "")
+    cases = [make_case(key) for key in wanted if key.dtype == dtype]
+    with quietly():
+        found = caught(cases)
+    ops = dict.fromkeys(case.op for case in cases)
+    return ([f"{mistake.op}: {mistake}" for mistake in found],
+            [f"{mistake.op}: {mistake}" for op in ops for mistake in mistakes_of(op) if mistake not in found])
