@@ -20,7 +20,7 @@ from npreparam.conformance.explain import ROUNDED, explaining_profile
 from npreparam.conformance.grade import GRADES, LARGEST_RATIO, grades, misshapen, ulps
 from npreparam.conformance.runner import InProcess, Runner, quietly
 from npreparam.conformance.target import Declaration
-from npreparam.conformance.truth import Truth, truths
+from npreparam.conformance.truth import Truth, meets_padding, truths
 
 Array = NDArray[Any]
 
@@ -72,6 +72,8 @@ def refused(case: Case, runner: Runner) -> str:
     features = case.features()
     if "special values" in features and declared.profile(case.dtype).algorithm != "direct":
         return "a transform spreads NaN and infinities"
+    if meets_padding(case) and declared.convention("infinity_on_padding") == "either":
+        return "an infinity over padding counts nothing or is multiplied by zero: declared to be either"
     lacking = declared.lacks(case.op, features)
     return f"declared unsupported: {lacking}" if lacking else ""
 
