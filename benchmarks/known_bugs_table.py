@@ -61,7 +61,7 @@ def main():
             status, seconds, used, report = trial(number, folder)
             told = names(report, mistake.op)[0]
             alike = re.findall(r"here the same as: (.*?)\); look at", told)
-            is_right = mistake.name in (told.partition(" (")[0], *(alike[0].split(", ") if alike else ()))
+            is_right = mistake.name in (re.split(r" \(|; look at", told)[0], *(alike[0].split(", ") if alike else ()))
             caught, right = caught + (status == 1), right + is_right
             print(f"{number:3} {mistake.op:20} {mistake.name[:52]:52} {'yes' if status == 1 else 'NO':6} {seconds:7.1f} {used:6.1f}  "
                   f"{'right' if is_right else 'NOT RIGHT: ' + told[:70]}", flush=True)

@@ -47,7 +47,7 @@ class Cases:
     budget: Annotated[str, typer.Option(help="Time from the import of the target to the end; it ends within a round of cases.")] = "60s"
     rounds: Annotated[int | None, typer.Option(min=1, help="Judge so many rounds, whatever the time.")] = None
     seed: Annotated[int, typer.Option(min=0, help="Seed of all cases: same seed and rounds, same report.")] = 0
-    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first failure, and tell what it looks like.")] = False
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first wrong answer, and tell what it looks like.")] = False
 
     def plan(self) -> Plan:
         """The same as a record. Raises ArgumentError."""
@@ -237,7 +237,7 @@ def _write_scripts(trial: Trial, job: Job, declaration: Declaration, failures: l
         for verdict in failures[:200]:
             assert verdict.key is not None
             case, again = judged(verdict.key, runner, job.profile, explain=False)
-            if case is None or again.level is not Level.FAIL:
+            if case is None or case.refused or again.level is not Level.FAIL:
                 continue
             size, place = sum(array.size for array in case.arrays().values()), (case.op, case.phase, case.dtype)
             if place not in smallest or size < smallest[place][0]:

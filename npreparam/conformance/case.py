@@ -62,6 +62,7 @@ class Case:
     * Arguments that are left out have their defaults. Tuples of arrays (`bn3`) are arguments like others.
     * `exact`: zero tolerance, since no partial sum of a direct implementation can need more bits than the accumulator has.
     * `layout`: how the arrays lie in memory when the target sees them. `relation`: what is done beside one plain call (RELATIONS).
+    * `refused`: the reference refuses it, and the target may, or answer with numbers, but not with NaN.
     * `name` says in words what the case is about; `key` where it came from, None for one made by hand.
     """
 
@@ -73,6 +74,7 @@ class Case:
     exact: bool = False
     layout: str = "contiguous"
     relation: str = ""
+    refused: bool = False
 
     @property
     def dtype(self) -> str:

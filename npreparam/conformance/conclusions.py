@@ -1,6 +1,6 @@
 """What is concluded from the verdicts of a sweep: why failures fail, which known mistakes they look like, and how far the cases are to be trusted.
 
-Each takes `until`, a time of `time.time()`, and begins nothing new after it.
+Each takes `until`, a time of `time.time()`, and begins nothing new after it, except the first of its kind.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def explanations(verdicts: Mapping[Key, Verdict], runner: Runner, profile: Profi
         queue.append((turns[key.op], key))
     found = {}
     for _, key in sorted(queue, key=lambda entry: entry[0]):
-        if time.time() > until:
+        if found and time.time() > until:
             break
         again = judge_case(make_case(key), runner, profile)
         if again.level is Level.FAIL:  # or it changed its mind: the first verdict stands
@@ -51,18 +51,22 @@ def diagnosed(verdicts: Mapping[Key, Verdict], runner: Runner, profile: Profile 
     """For each function that fails, the known mistakes that its failures look like, all taken together; the target is asked again to decide."""
     found = {}
     for op in dict.fromkeys(key.op for key, verdict in verdicts.items() if not verdict.conforms):
-        if time.time() > until:
+        if found and time.time() > until:
             break
-        failed = [key for key, verdict in verdicts.items() if key.op == op and verdict.level in (Level.FAIL, Level.ERROR)]
+        failed = [key for level in (Level.FAIL, Level.ERROR) for key, verdict in verdicts.items()
+                  if key.op == op and verdict.level is level and not verdict.raised]  # what was raised has no numbers to compare
         passed = [key for key, verdict in verdicts.items() if key.op == op and verdict.level in (Level.EXACT, Level.OK)]
-        cases = [make_case(key) for key in failed if key.phase != "search"]
+        cases = [case for case in (make_case(key) for key in failed if key.phase != "search") if not case.refused]
         cases.sort(key=lambda case: bool(case.relation))  # plain questions first
         results = [(case, outputs) for case in cases[:DIAGNOSED] for outputs in relations.ask(case, runner).outputs]
-        plain = [case for case in (make_case(key) for key in passed if key.phase in ("pinned", "geometry")) if not case.relation][:DIAGNOSED]
+        plain = [make_case(key) for key in passed if key.phase in ("pinned", "geometry")]
+        plain = [case for case in plain if not case.relation and not case.refused][:DIAGNOSED]
         if results:
             with quietly():
                 mistakes = diagnose_all(results, profile, declaration=runner.declaration, ask=asking(runner), passed=plain)
             found[op] = [str(mistake) for mistake in mistakes][:NAMED]
+        elif named := dict.fromkeys(name for verdict in verdicts.values() if verdict.op == op for name in verdict.diagnosis):
+            found[op] = list(named)[:NAMED]
     return found
 
 

@@ -43,6 +43,8 @@ def judge_case(case: Case, target: Any, profile: Profile | None = None, explain:
     if refusal:
         return dataclasses.replace(verdict, explanation=refusal)
     answers = relations.ask(case, runner)
+    if case.refused:
+        return _of_refused(verdict, case, answers)
     if answers.refusal is not None:
         return dataclasses.replace(verdict, level=answers.refusal.level, explanation=answers.refusal.explanation)
     profile = profile or runner.declaration.profile(case.dtype)
@@ -76,6 +78,21 @@ def refused(case: Case, runner: Runner) -> str:
         return "an infinity over padding counts nothing or is multiplied by zero: declared to be either"
     lacking = declared.lacks(case.op, features)
     return f"declared unsupported: {lacking}" if lacking else ""
+
+
+def _of_refused(verdict: Verdict, case: Case, answers: relations.Answers) -> Verdict:
+    """The verdict on a question that the reference refuses: whoever refuses it is right, whoever answers it with NaN is not."""
+    from npreparam.conformance.mistakes import refused_mistakes  # which judges, too
+
+    if answers.refusal is not None:
+        reply = dataclasses.replace(verdict, level=answers.refusal.level or Level.ERROR, explanation=answers.refusal.explanation)
+        return dataclasses.replace(reply, level=Level.EXACT) if reply.level is Level.ERROR and reply.raised else reply
+    outputs = answers.outputs[0]
+    if not any(np.isnan(y).any() for y in outputs if y.dtype.kind not in "iub"):
+        return dataclasses.replace(verdict, level=Level.OK, explanation="an answer where the reference has none")
+    with quietly():
+        diagnosis = refused_mistakes(case, outputs)
+    return dataclasses.replace(verdict, level=Level.FAIL, explanation="NaN where there is no answer: it should be refused", diagnosis=diagnosis)
 
 
 def _severity(verdict: Verdict) -> int:

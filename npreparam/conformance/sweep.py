@@ -58,7 +58,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is judged: `rounds`, or as many as a `budget` of seconds allows, the last in part; `fail_fast` stops at the first failure.
+    """How much is judged: `rounds`, or as many as a `budget` of seconds allows, the last in part; `fail_fast` stops at the first wrong answer.
 
     `dtypes` None means all that the target declares. A call that has begun when the budget ends may take its own time limit.
     """
@@ -116,7 +116,7 @@ class Sweep:
 
 
 class Limits(NamedTuple):
-    """When to stop: after a time of `time.time()`, or at the first failure."""
+    """When to stop: after a time of `time.time()`, or at the first wrong answer."""
 
     until: float = math.inf
     fail_fast: bool = False
@@ -139,9 +139,14 @@ def judge_keys(job: Job, chunk: Sequence[Key], runner: Runner | None = None, lim
         if time.time() > limits.until:
             break
         verdicts.append(judged(key, runner, job.profile, explain=False)[1])
-        if limits.fail_fast and not verdicts[-1].conforms:
+        if limits.fail_fast and is_wrong(verdicts[-1]):
             break
     return verdicts
+
+
+def is_wrong(verdict: Verdict) -> bool:
+    """Whether a verdict is a failure with an answer, which can be diagnosed."""
+    return not verdict.conforms and not verdict.raised
 
 
 def judged(key: Key, runner: Runner, profile: Profile | None = None, explain: bool = True) -> tuple[Case | None, Verdict]:
@@ -239,7 +244,7 @@ def _judge_round(where: _Round, sweep: Sweep, wanted: list[Key], done: Mapping[K
         sweep.verdicts.update((verdict.key, verdict) for verdict in verdicts if verdict.key is not None)
         if step is not None:
             step(sweep, sweep.planned)
-        if where.limits.fail_fast and any(not verdict.conforms for verdict in verdicts):
+        if where.limits.fail_fast and any(map(is_wrong, verdicts)):
             return False
     return all(key in sweep.verdicts for key in wanted)
 

@@ -14,6 +14,7 @@ from npreparam.certified.bounds import FLOAT64, TF32, likely
 from npreparam.conformance import Case, Declaration, Key, Level, judge_case
 from npreparam.conformance.cases import keys, make_case
 from npreparam.conformance.isolation import Isolated
+from npreparam.conformance.mistakes import as_target, mistake_named
 from npreparam.conformance.runner import InProcess, Question, Reply
 from npreparam.conformance.signatures import OPS
 from npreparam.conformance.sweep import judged, round_keys
@@ -118,6 +119,19 @@ def test_an_infinity_over_padding_counts_nothing_or_is_multiplied_as_it_is_decla
     assert levels["skip", "skip"] is levels["multiply", "multiply"] is Level.EXACT
     assert levels["skip", "multiply"] is levels["multiply", "skip"] is Level.FAIL
     assert levels["either", "skip"] is levels["either", "multiply"] is Level.ABSENT
+
+
+def test_what_the_reference_refuses_may_be_refused_or_answered_but_not_with_nan():
+    row = mistake_named("batch_norm", "a single value per channel gives NaN")
+
+    def numbers(*arguments, **options):
+        return tuple(np.zeros(1, np.float32) for _ in range(3))
+
+    assert judge_case(row.case, "npreparam").level is Level.EXACT
+    assert judge_case(row.case, SimpleNamespace(batch_norm=numbers)).level is Level.OK
+    verdict = judge_case(row.case, as_target(row))
+    assert verdict.level is Level.FAIL
+    assert verdict.diagnosis[0].startswith(row.name)
 
 
 def test_conventions_travel_and_are_validated():

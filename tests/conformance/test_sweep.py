@@ -17,6 +17,7 @@ from npreparam.conformance import Case, Declaration, Key, Level, Target, Verdict
 from npreparam.conformance import sweep as sweeping
 from npreparam.conformance.cases import make_case
 from npreparam.conformance.layouts import LAYOUTS, arranged
+from npreparam.conformance.mistakes import as_target, mistake_named
 from npreparam.conformance.report import KnownFailures, as_html, as_json, as_junit, read_verdicts, record
 from npreparam.conformance.runner import InProcess
 from npreparam.conformance.script import standalone
@@ -162,10 +163,14 @@ def test_a_budget_ends_within_a_round_of_which_each_function_and_phase_has_had_i
 def test_one_case_is_judged_whatever_the_budget_and_the_first_failure_can_be_enough():
     job = Job(SimpleNamespace(tanh=np.tanh, sigmoid=np.tanh))
     assert len(run(job, Plan(budget=0.0)).verdicts) == 1
+    late = run(Job(SimpleNamespace(tanh=np.arctan)), Plan(budget=0.0))
+    assert len(late.failures()) == len(late.diagnosis) == 1
     sweep = run(job, Plan(rounds=1, fail_fast=True))
     assert len(sweep.failures()) == 1
     assert sweep.complete
     assert not sweep.caught
+    sweep = run(Job(as_target(mistake_named("batch_norm", "evaluation uses the batch's statistics"))), Plan(rounds=1, fail_fast=True))
+    assert sweep.diagnosis["batch_norm"][0].startswith("evaluation uses")  # though it raises before
     with ThreadPoolExecutor(2) as executor:
         assert run(job, Plan(rounds=1, fail_fast=True), executor=executor).failures()
 
