@@ -153,9 +153,9 @@ def judge(trial: Trial, console: Console, executor: Executor | None = None) -> i
         return COULD_NOT
     if told := trusted(sweep.caught, sweep.missed):
         console.print(told, markup=False, soft_wrap=True)
-    console.print(f"{declaration.name} {declaration.version}".strip() + f": {len(sweep.asked())} cases in {sweep.rounds} whole rounds"
-                  + (f" and {len(sweep.verdicts)} of {sweep.planned} cases asked when it ended, " if len(sweep.verdicts) < sweep.planned else ", ")
-                  + ("conforms" if not failures else f"{len(failures)} failures"), markup=False)
+    rounds = f"{sweep.rounds} rounds" + (" and a part of the next" if len(sweep.verdicts) < sweep.planned else "")
+    console.print(f"{declaration.name} {declaration.version}".strip() + f": {len(sweep.asked())} cases in {rounds}, "
+                  + ("conforms" if not failures else f"{len(failures)} failures"), markup=False, soft_wrap=True)
     return DOES_NOT if failures else CONFORMS
 
 

@@ -73,13 +73,15 @@ def diagnosed(verdicts: Mapping[Key, Verdict], runner: Runner, profile: Profile 
 def trust(wanted: Iterable[Key]) -> tuple[list[str], list[str]]:
     """(caught, missed): the known mistakes that the cases of these keys would have found, and those of the same functions that they would not.
 
-    Of one dtype: float32, or where there is none of it, that of the first key.
+    One dtype after the other, float32 first: the others have to find only what is left.
     """
     wanted = [key for key in wanted if key.phase != "search"]
-    dtype = next((key.dtype for key in wanted if key.dtype == "float32"), wanted[0].dtype if wanted else "")
-    cases = [make_case(key) for key in wanted if key.dtype == dtype]
-    with quietly():
-        found = caught(cases)
-    ops = dict.fromkeys(case.op for case in cases)
-    return ([f"{mistake.op}: {mistake}" for mistake in found],
-            [f"{mistake.op}: {mistake}" for op in ops for mistake in mistakes_of(op) if mistake not in found])
+    dtypes = sorted(dict.fromkeys(key.dtype for key in wanted), key=lambda dtype: dtype != "float32")
+    rows = [mistake for op in dict.fromkeys(key.op for key in wanted) for mistake in mistakes_of(op)]
+    missed = list(rows)
+    for dtype in dtypes:
+        ops = {mistake.op for mistake in missed}
+        with quietly():
+            found = caught(make_case(key) for key in wanted if key.dtype == dtype and key.op in ops)
+        missed = [mistake for mistake in missed if mistake not in found]
+    return ([f"{mistake.op}: {mistake}" for mistake in rows if mistake not in missed], [f"{mistake.op}: {mistake}" for mistake in missed])

@@ -16,6 +16,7 @@ from npreparam import ArgumentError, FormatError, ops
 from npreparam.conformance import Case, Declaration, Key, Level, Target, Verdict, conclusions, isolation, judge_case
 from npreparam.conformance import sweep as sweeping
 from npreparam.conformance.cases import make_case
+from npreparam.conformance.conclusions import trust
 from npreparam.conformance.layouts import LAYOUTS, arranged
 from npreparam.conformance.mistakes import as_target, mistake_named
 from npreparam.conformance.report import KnownFailures, as_html, as_json, as_junit, read_verdicts, record
@@ -183,6 +184,13 @@ def test_the_first_failure_of_each_function_dtype_and_phase_is_explained(flipped
     runner = InProcess(flipped)
     assert all(verdict == judge_case(make_case(verdict.key), runner) for verdict in first.values())
     assert sum(bool(verdict.diagnosis) for verdict in failures) <= len(first) < len(failures)
+
+
+def test_what_one_dtype_does_not_show_another_may():
+    wanted = round_keys(0, ["softplus"], ["float32", "float64"])
+    missed = trust(key for key in wanted if key.dtype == "float32")[1]
+    assert missed
+    assert trust(wanted)[1] == []
 
 
 def test_trust_counts_only_what_was_asked_in_the_dtype_that_there_is():
