@@ -61,6 +61,70 @@ def test_what_cannot_run_has_status_2_and_one_line(arguments):
     assert result.stderr.startswith("npreparam judge: ")
 
 
+def test_the_mistakes_that_the_cases_would_not_have_caught_are_told(target, tmp_path):
+    page, report = tmp_path / "report.html", tmp_path / "report.json"
+    result = judge("npreparam", "--rounds", "1", "--ops", "softplus", "--dtypes", "float32", "--html", page, "--json", report)
+    found = json.loads(report.read_text())["known mistakes"]
+    assert found["missed"]
+    counts = f"caught {len(found['caught'])} of {len(found['caught']) + len(found['missed'])}"
+    told = f"{counts} known mistakes of these functions, but not {found['missed'][0]}"
+    assert told in result.output
+    assert told in page.read_text()
+
+
+def test_the_first_failure_is_enough_with_fail_fast(target, tmp_path):
+    report = tmp_path / "report.json"
+    result = judge(target, "--fail-fast", "--json", report)
+    assert result.exit_code == 1, result.output
+    assert "conv2d looks like: kernel flipped" in result.output
+    assert "1 failures" in result.output
+
+
+BROKEN = """
+import numpy as np
+from types import SimpleNamespace
+def raises(*arguments, **options):
+    raise RuntimeError("no device found")
+def later(*arguments, **options):
+    raise NotImplementedError("later")
+def partly(x):
+    return np.tanh(x) if x.dtype == np.float32 else raises()
+def shifted(x):
+    return np.tanh(x)[..., None]
+raising, absent = SimpleNamespace(tanh=raises, softplus=raises), SimpleNamespace(tanh=later)
+partial, wrong = SimpleNamespace(tanh=partly), SimpleNamespace(tanh=shifted)
+"""
+
+
+@pytest.mark.parametrize(("attribute", "told"), [("raising", "has an answer; {} of them: raises RuntimeError: no device found"),
+                                                 ("absent", "is offered; {} of them: not implemented: later")])
+def test_a_target_without_any_answer_could_not_run(attribute, told, tmp_path):
+    (tmp_path / "broken.py").write_text(BROKEN)
+    report = tmp_path / "report.json"
+    result = judge(f"{tmp_path / 'broken.py'}:{attribute}", "--rounds", "1", "--json", report)
+    assert result.exit_code == 2, result.output
+    count = len(json.loads(report.read_text())["verdicts"])
+    assert f"could not run: none of {count} cases {told.format(count)}" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not json.loads(report.read_text())["conforms"]
+
+
+@pytest.mark.parametrize("attribute", ["partial", "wrong"])
+def test_a_target_with_some_answers_does_not_conform(attribute, tmp_path):
+    (tmp_path / "broken.py").write_text(BROKEN)
+    assert judge(f"{tmp_path / 'broken.py'}:{attribute}", "--rounds", "1").exit_code == 1
+
+
+@pytest.mark.parametrize("isolate", ["--isolate", "--no-isolate"])
+@pytest.mark.parametrize("error", ["RuntimeError('no device found')", "ValueError('bad number')", "SystemExit('no device found')"])
+def test_a_target_that_cannot_be_imported_could_not_run(error, isolate, tmp_path):
+    path = tmp_path / "broken.py"
+    path.write_text(f"raise {error}\n")
+    result = judge(path, isolate)
+    assert result.exit_code == 2, result.output
+    assert "cannot be imported: " + error.partition("(")[0] in result.stderr
+
+
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_run_leaves_a_report_that_can_be_resumed(sent, target, tmp_path):
     path, options = tmp_path / "report.json", ("--ops", "conv2d,tanh", "--seed", "3")

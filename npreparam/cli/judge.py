@@ -25,10 +25,11 @@ from npreparam._errors import ArgumentError
 from npreparam.certified.bounds import profile_named
 from npreparam.cli.output import write
 from npreparam.conformance.case import Level, Verdict
-from npreparam.conformance.report import KnownFailures, as_html, as_json, as_junit, read_verdicts, record, summary
+from npreparam.conformance.report import KnownFailures, as_html, as_json, as_junit, read_verdicts, record, summary, trusted
+from npreparam.conformance.runner import Runner
 from npreparam.conformance.script import standalone
 from npreparam.conformance.signatures import OPS
-from npreparam.conformance.sweep import Job, Sweep, judged, run
+from npreparam.conformance.sweep import PLAN, Job, Plan, Sweep, judged, run
 from npreparam.conformance.target import Declaration
 
 CONFORMS, DOES_NOT, COULD_NOT = 0, 1, 2
@@ -43,9 +44,15 @@ class Cases:
     ops: Annotated[str | None, typer.Option(help="Functions, between commas.", show_default="all that the target offers")] = None
     dtypes: Annotated[str | None, typer.Option(help="float16, bfloat16, float32, float64.", show_default="those declared")] = None
     profile: Annotated[str | None, typer.Option(help="Arithmetic to judge by, for the declared one: float32, tf32, winograd_f4_3, ...")] = None
-    budget: Annotated[str, typer.Option(help="Time for the cases; whole rounds are judged, the first in any case.")] = "60s"
+    budget: Annotated[str, typer.Option(help="Time from the import of the target to the end; it ends within a round of cases.")] = "60s"
     rounds: Annotated[int | None, typer.Option(min=1, help="Judge so many rounds, whatever the time.")] = None
     seed: Annotated[int, typer.Option(min=0, help="Seed of all cases: same seed and rounds, same report.")] = 0
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first wrong answer, and tell what it looks like.")] = False
+
+    def plan(self) -> Plan:
+        """The same as a record. Raises ArgumentError."""
+        formats = None if self.dtypes is None else tuple(part.strip() for part in self.dtypes.split(","))
+        return Plan(as_ops(self.ops), formats, self.seed, as_seconds(self.budget), self.rounds, self.fail_fast)
 
 
 @dataclass(frozen=True)
@@ -75,12 +82,8 @@ class Trial:
     """The options of one run."""
 
     target: str
-    ops: tuple[str, ...] = OPS
-    dtypes: tuple[str, ...] | None = None
+    plan: Plan = PLAN
     profile: str | None = None
-    budget: float = 60.0
-    rounds: int | None = None
-    seed: int = 0
     isolate: bool | None = None
     jobs: int = 1
     files: Mapping[str, Path] = field(default_factory=dict)  # "json", "html", "junit", "known failures", "scripts"
@@ -89,15 +92,14 @@ class Trial:
     @classmethod
     def of(cls, target: str, cases: Cases, files: Files, running: Running) -> Trial:
         """From the options of a command. Raises ArgumentError."""
-        formats = None if cases.dtypes is None else tuple(part.strip() for part in cases.dtypes.split(","))
         named = {"json": files.json, "html": files.html, "junit": files.junit, "known failures": files.known_failures, "scripts": files.scripts}
-        return cls(target, as_ops(cases.ops), formats, cases.profile, as_seconds(cases.budget), cases.rounds, cases.seed, running.isolate,
-                   running.jobs, {name: path for name, path in named.items() if path is not None}, files.resume)
+        return cls(target, cases.plan(), cases.profile, running.isolate, running.jobs,
+                   {name: path for name, path in named.items() if path is not None}, files.resume)
 
     def settings(self) -> dict[str, Any]:
         """What must be the same for a report to be resumed."""
-        return {"npreparam": __version__, "target": self.target, "seed": self.seed, "ops": list(self.ops),
-                "dtypes": None if self.dtypes is None else list(self.dtypes), "declared profile": self.profile}
+        return {"npreparam": __version__, "target": self.target, "seed": self.plan.seed, "ops": list(self.plan.ops),
+                "dtypes": None if self.plan.dtypes is None else list(self.plan.dtypes), "declared profile": self.profile}
 
 
 def as_seconds(text: str) -> float:
@@ -130,15 +132,17 @@ def judge(trial: Trial, console: Console, executor: Executor | None = None) -> i
     known = KnownFailures.read(trial.files["known failures"]) if "known failures" in trial.files else KnownFailures()
     for name in ("json", "html", "junit"):
         _check_writable(trial.files.get(name), name)
-    declaration = _declared(job)
-    done = {}
+    runner = job.runner()
+    declaration, done = runner.declaration, {}
     if trial.resume:
         if "json" not in trial.files:
             raise ArgumentError("--resume goes on from the report that --json names; give --json")
         if trial.files["json"].exists():
             done = read_verdicts(trial.files["json"], trial.settings())
-    sweep = _swept(trial, job, declaration, done, console, executor)
+    sweep = _swept(trial, job, runner, done, console, executor)
     _write_reports(trial, job, declaration, sweep)
+    if sweep.complete and (reason := sweep.why_it_could_not_run()):
+        raise ArgumentError(f"`target` (={trial.target!r}) could not run: {reason}")
     console.print(table(sweep))
     failures = [verdict for verdict in sweep.failures() if verdict not in known]
     _tell(failures, sweep, known, console)
@@ -147,22 +151,15 @@ def judge(trial: Trial, console: Console, executor: Executor | None = None) -> i
     if not sweep.complete:
         console.print("interrupted; the report holds what was judged so far" + (", --resume goes on" if "json" in trial.files else ""))
         return COULD_NOT
-    known_mistakes = len(sweep.caught) + len(sweep.missed)
-    if known_mistakes:
-        console.print(f"these cases would have caught {len(sweep.caught)} of {known_mistakes} known mistakes of these functions")
-    asked = [verdict for verdict in sweep.verdicts.values() if verdict.level is not Level.ABSENT]
-    console.print(f"{declaration.name} {declaration.version}".strip() + f": {len(asked)} cases in {sweep.rounds} rounds, "
-                  + ("conforms" if not failures else f"{len(failures)} failures"), markup=False)
-    return (DOES_NOT if failures else CONFORMS) if asked else COULD_NOT
+    if told := trusted(sweep.caught, sweep.missed):
+        console.print(told, markup=False, soft_wrap=True)
+    rounds = f"{sweep.rounds} rounds" + (" and a part of the next" if len(sweep.verdicts) < sweep.planned else "")
+    console.print(f"{declaration.name} {declaration.version}".strip() + f": {len(sweep.asked())} cases in {rounds}, "
+                  + ("conforms" if not failures else f"{len(failures)} failures"), markup=False, soft_wrap=True)
+    return DOES_NOT if failures else CONFORMS
 
 
-def _declared(job: Job) -> Declaration:
-    runner = job.runner()
-    runner.close()
-    return runner.declaration
-
-
-def _swept(trial: Trial, job: Job, declaration: Declaration, done: Any, console: Console, executor: Executor | None) -> Sweep:
+def _swept(trial: Trial, job: Job, runner: Runner, done: Any, console: Console, executor: Executor | None) -> Sweep:
     """The sweep, with a bar and partial reports; an interrupt leaves what there is."""
     last, begin = Sweep(), time.monotonic()
     saved = begin
@@ -178,12 +175,11 @@ def _swept(trial: Trial, job: Job, declaration: Declaration, done: Any, console:
             last = sweep
             bar.update(task, completed=len(sweep.verdicts), total=planned, description=f"judging, round {sweep.rounds + 1}")
             if time.monotonic() - saved > SAVE_SECONDS:
-                _write_reports(trial, job, declaration, sweep)
+                _write_reports(trial, job, runner.declaration, sweep)
                 saved = time.monotonic()
 
         try:
-            return run(job, ops=trial.ops, dtypes=trial.dtypes, seed=trial.seed, budget=trial.budget, rounds=trial.rounds, executor=workers,
-                       done=done, step=step)
+            return run(job, trial.plan, executor=workers, done=done, step=step, runner=runner)
         except KeyboardInterrupt:
             return last
 
@@ -240,12 +236,12 @@ def _write_scripts(trial: Trial, job: Job, declaration: Declaration, failures: l
     try:
         for verdict in failures[:200]:
             assert verdict.key is not None
-            case, again = judged(verdict.key, runner, job.profile)
-            if case is None or again.level is not Level.FAIL:
+            case, again = judged(verdict.key, runner, job.profile, explain=False)
+            if case is None or case.refused or again.level is not Level.FAIL:
                 continue
             size, place = sum(array.size for array in case.arrays().values()), (case.op, case.phase, case.dtype)
             if place not in smallest or size < smallest[place][0]:
-                smallest[place] = size, case, again
+                smallest[place] = size, case, verdict if verdict.level is Level.FAIL else again
     finally:
         runner.close()
     for place, (_, case, again) in smallest.items():

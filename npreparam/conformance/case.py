@@ -28,6 +28,7 @@ class Level(StrEnum):
     TIMEOUT = "TIMEOUT"  # no answer in time
 
 
+RAISES = "raises "  # how the explanation of an exception begins
 CONFORMS = (Level.EXACT, Level.OK, Level.SUSPECT, Level.ABSENT)
 
 
@@ -61,6 +62,7 @@ class Case:
     * Arguments that are left out have their defaults. Tuples of arrays (`bn3`) are arguments like others.
     * `exact`: zero tolerance, since no partial sum of a direct implementation can need more bits than the accumulator has.
     * `layout`: how the arrays lie in memory when the target sees them. `relation`: what is done beside one plain call (RELATIONS).
+    * `refused`: the reference refuses it, and the target may, or answer with numbers, but not with NaN.
     * `name` says in words what the case is about; `key` where it came from, None for one made by hand.
     """
 
@@ -72,6 +74,7 @@ class Case:
     exact: bool = False
     layout: str = "contiguous"
     relation: str = ""
+    refused: bool = False
 
     @property
     def dtype(self) -> str:
@@ -153,3 +156,8 @@ class Verdict:
     def conforms(self) -> bool:
         """Whether this is no evidence against the target."""
         return self.level in CONFORMS
+
+    @property
+    def raised(self) -> bool:
+        """Whether the target ended without an answer: by an exception, or with its process, or not in time."""
+        return self.level in (Level.CRASH, Level.TIMEOUT) or (self.level is Level.ERROR and self.explanation.startswith(RAISES))

@@ -20,13 +20,15 @@ from npreparam.conformance.explain import ROUNDED, explaining_profile
 from npreparam.conformance.grade import GRADES, LARGEST_RATIO, grades, misshapen, ulps
 from npreparam.conformance.runner import InProcess, Runner, quietly
 from npreparam.conformance.target import Declaration
-from npreparam.conformance.truth import Truth, truths
+from npreparam.conformance.truth import Truth, meets_padding, truths
 
 Array = NDArray[Any]
 
 
-def judge_case(case: Case, target: Any, profile: Profile | None = None) -> Verdict:
+def judge_case(case: Case, target: Any, profile: Profile | None = None, explain: bool = True) -> Verdict:
     """The verdict on one case; `target` is a Runner or whatever `Target.of` takes, `profile` replaces the declared one.
+
+    Without `explain` a FAIL has neither the arithmetic nor the known mistakes that would explain it, which take most of the time.
 
     Never raises for what the target does. Raises what `certified` raises for a case that is no valid question.
 
@@ -41,6 +43,8 @@ def judge_case(case: Case, target: Any, profile: Profile | None = None) -> Verdi
     if refusal:
         return dataclasses.replace(verdict, explanation=refusal)
     answers = relations.ask(case, runner)
+    if case.refused:
+        return _of_refused(verdict, case, answers)
     if answers.refusal is not None:
         return dataclasses.replace(verdict, level=answers.refusal.level, explanation=answers.refusal.explanation)
     profile = profile or runner.declaration.profile(case.dtype)
@@ -53,7 +57,9 @@ def judge_case(case: Case, target: Any, profile: Profile | None = None) -> Verdi
         verdict = dataclasses.replace(verdict, level=Level.FAIL, explanation=answers.fault)
     elif answers.suspicion and verdict.conforms:
         verdict = dataclasses.replace(verdict, level=Level.SUSPECT, explanation=answers.suspicion)
-    return explained(verdict, case, answers.outputs[worst], found, runner.declaration, profile) if verdict.level is Level.FAIL else verdict
+    if verdict.level is not Level.FAIL or not explain:
+        return verdict
+    return explained(verdict, case, answers.outputs[worst], found, runner.declaration, profile)
 
 
 def refused(case: Case, runner: Runner) -> str:
@@ -68,8 +74,25 @@ def refused(case: Case, runner: Runner) -> str:
     features = case.features()
     if "special values" in features and declared.profile(case.dtype).algorithm != "direct":
         return "a transform spreads NaN and infinities"
+    if meets_padding(case) and declared.convention("infinity_on_padding") == "either":
+        return "an infinity over padding counts nothing or is multiplied by zero: declared to be either"
     lacking = declared.lacks(case.op, features)
     return f"declared unsupported: {lacking}" if lacking else ""
+
+
+def _of_refused(verdict: Verdict, case: Case, answers: relations.Answers) -> Verdict:
+    """The verdict on a question that the reference refuses: whoever refuses it is right, whoever answers it with NaN is not."""
+    from npreparam.conformance.mistakes import refused_mistakes  # which judges, too
+
+    if answers.refusal is not None:
+        reply = dataclasses.replace(verdict, level=answers.refusal.level or Level.ERROR, explanation=answers.refusal.explanation)
+        return dataclasses.replace(reply, level=Level.EXACT) if reply.level is Level.ERROR and reply.raised else reply
+    outputs = answers.outputs[0]
+    if not any(np.isnan(y).any() for y in outputs if y.dtype.kind not in "iub"):
+        return dataclasses.replace(verdict, level=Level.OK, explanation="an answer where the reference has none")
+    with quietly():
+        diagnosis = refused_mistakes(case, outputs)
+    return dataclasses.replace(verdict, level=Level.FAIL, explanation="NaN where there is no answer: it should be refused", diagnosis=diagnosis)
 
 
 def _severity(verdict: Verdict) -> int:

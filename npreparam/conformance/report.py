@@ -9,7 +9,7 @@ import dataclasses
 import html
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from npreparam.conformance.case import Key, Level, Verdict
 from npreparam.conformance.sweep import Job, Sweep
 from npreparam.conformance.target import Declaration
 
+MISSED = 10  # known mistakes that are told by name
 FORMAT = "npreparam judge report 1"
 STYLE = ("body{font:14px sans-serif;margin:2em}table{border-collapse:collapse}td,th{border:1px solid #bbb;padding:2px 8px;text-align:right}"
          "td:first-child,td:last-child{text-align:left}")
@@ -68,10 +69,23 @@ def record(job: Job, declaration: Declaration, sweep: Sweep, settings: Mapping[s
     """A report as plain data; `settings` are the seed, the functions and so on."""
     return {"format": FORMAT, "target": job.target if isinstance(job.target, str) else declaration.name, "name": declaration.name,
             "version": declaration.version, **settings, "profile": None if job.profile is None else dataclasses.asdict(job.profile),
-            "rounds": sweep.rounds, "complete": sweep.complete, "conforms": not sweep.failures(),
+            "rounds": sweep.rounds, "complete": sweep.complete, "conforms": not sweep.failures() and bool(sweep.asked()),
             "summary": summary(sweep.verdicts.values()),
             "diagnosis": sweep.diagnosis, "known mistakes": {"caught": sweep.caught, "missed": sweep.missed},
             "verdicts": [_row(verdict) for verdict in sweep.verdicts.values()]}
+
+
+def trusted(caught: Sequence[str], missed: Sequence[str]) -> str:
+    """In words, how many of the known mistakes the cases would have caught, and the first of those that they would not.
+
+    >>> trusted(["tanh: x itself"], ["tanh: sign lost"])
+    'these cases would have caught 1 of 2 known mistakes of these functions, but not tanh: sign lost'
+    """
+    if not caught and not missed:
+        return ""
+    rest = len(missed) - MISSED
+    return (f"these cases would have caught {len(caught)} of {len(caught) + len(missed)} known mistakes of these functions"
+            + (f", but not {'; '.join(missed[:MISSED])}" if missed else "") + (f"; and {rest} more" if rest > 0 else ""))
 
 
 def _row(verdict: Verdict) -> dict[str, Any]:
@@ -132,7 +146,7 @@ def as_html(report: Mapping[str, Any]) -> str:
     state = "conforms" if report["conforms"] else "does not conform"
     return (f"<!doctype html><meta charset=utf-8><title>{title}</title><style>{STYLE}</style><h1>{title} {state}</h1>"
             f"<p>{report['rounds']} rounds, seed {report['seed']}{'' if report['complete'] else ', interrupted'}</p>"
-            f"<table><tr>{head}</tr>{rows}</table>"
+            f"<p>{html.escape(trusted(**report['known mistakes']))}</p><table><tr>{head}</tr>{rows}</table>"
             + (f"<h2>Failures</h2><table><tr><th>case</th><th>verdict</th><th>about</th><th>what</th><th>looks like</th></tr>{more}</table>"
                if failed else "") + "\n")
 

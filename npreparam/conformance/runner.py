@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from npreparam.conformance.case import Level
+from npreparam.conformance.case import RAISES, Level
 from npreparam.conformance.layouts import arranged
 from npreparam.conformance.target import Declaration, Target
 from npreparam.exact.rounding import FORMATS
@@ -85,7 +85,7 @@ def answer(target: Target, question: Question) -> Reply:
     except NotImplementedError as error:
         return Reply(level=Level.ABSENT, explanation=f"not implemented: {_line(error)}")
     except (Exception, SystemExit) as error:
-        return Reply(level=Level.ERROR, explanation=f"raises {type(error).__name__}: {_line(error)}")
+        return Reply(level=Level.ERROR, explanation=f"{RAISES}{type(error).__name__}: {_line(error)}")
     changed = [name for name, value in given.items() if _snapshot(value) != before[name]]
     if changed:
         return Reply(level=Level.ERROR, explanation=f"changes its argument `{changed[0]}`")

@@ -115,7 +115,7 @@ def search(key: Key, runner: Runner, profile: Profile | None = None, examples: i
         if left < 0:
             return
         case = Case(key.op, given_arguments, key.phase, "search", key)
-        verdict = judge_case(case, runner, profile)
+        verdict = judge_case(case, runner, profile, explain=False)
         if not verdict.conforms:
             failed[:] = [(case, verdict)]
             raise _FoundError
@@ -130,4 +130,8 @@ def search(key: Key, runner: Runner, profile: Profile | None = None, examples: i
         if not failed:
             raise
         # _FoundError, or found to be flaky, since SHRINKS are used up or the target changes its mind: it failed once, which is enough
-    return (failed or best)[0]
+    if not failed:
+        return best[0]
+    case, verdict = failed[0]
+    again = judge_case(case, runner, profile)  # once, with its explanation
+    return case, again if again.level is Level.FAIL else verdict

@@ -17,6 +17,7 @@ from npreparam.certified.bounds.profile import OF_DTYPE
 from npreparam.conformance.signatures import OPS, bound_arguments, outputs_of
 
 ADAPTERS = "npreparam.conformance.adapters"
+CONVENTIONS = {"max_pool_nan": ("propagate", "drop", "drop_to_lowest"), "infinity_on_padding": ("skip", "multiply", "either")}
 EVERY = "*"  # in `unsupported`: for every function, or nothing of a function
 
 
@@ -29,6 +30,10 @@ class Declaration:
       keywords, "padding:SAME_LOWER", "padding:asymmetric", "dtype:float64", "empty batch", "special values", ...); "*" for the whole function.
     * `momentum`: the weight of the "new" statistic or of the "old" one; `running_variance`: "unbiased" or "biased" estimate.
     * `variance`: how batch statistics are computed, "two_pass" or "one_pass" (E[x^2] - E[x]^2), which is far less accurate.
+    * `conventions`: what a standard leaves open, for each name one of `CONVENTIONS`, of which the first is the usual one. "max_pool_nan":
+      NaN wins, or is passed over by a maximum begun at minus infinity, or at the lowest finite number. "infinity_on_padding": an infinite or
+      NaN weight (or cotangent) over zero padding counts nothing, or is multiplied by zero, which is NaN, or now the one, now the other, which
+      leaves nothing to judge.
     * `profiles`: the arithmetic for each dtype, by name or as a `Profile`; otherwise the usual one.
     * `function_ulps`: the accuracy of exp, log and tanh, in ulps.
     * `layouts`: memory layouts, of those in `layouts.LAYOUTS`, that the arrays may come in.
@@ -43,6 +48,7 @@ class Declaration:
     momentum: str = "new"
     running_variance: str = "unbiased"
     variance: str = "two_pass"
+    conventions: Mapping[str, str] = field(default_factory=dict)
     profiles: Mapping[str, str | Profile] = field(default_factory=dict)
     function_ulps: float = 4.0
     layouts: tuple[str, ...] = ("contiguous", "channels_last", "strided", "reversed", "transposed", "unaligned", "read_only")
@@ -54,6 +60,10 @@ class Declaration:
         for name, choices in (("momentum", ("new", "old")), ("running_variance", ("unbiased", "biased")), ("variance", ("one_pass", "two_pass"))):
             if getattr(self, name) not in choices:
                 raise ArgumentError(f"`{name}` (={getattr(self, name)!r}) must be one of {', '.join(map(repr, choices))}")
+        for name, choice in self.conventions.items():
+            if choice not in CONVENTIONS.get(name, ()):
+                raise ArgumentError(f"`conventions` (={name!r}: {choice!r}) must be of "
+                                    + ", ".join(f"{known!r}: {' | '.join(choices)}" for known, choices in CONVENTIONS.items()))
         for dtype in (*self.dtypes, *self.profiles):
             if dtype not in ("float16", "bfloat16", "float32", "float64"):
                 raise ArgumentError(f"`dtypes` and `profiles` name {dtype!r}, but the judged formats are float16, bfloat16, float32 and float64")
@@ -74,6 +84,14 @@ class Declaration:
         if isinstance(profile, Profile):
             return profile
         return OF_DTYPE.get(dtype, profile_named("float32")) if profile is None else profile_named(profile)
+
+    def convention(self, name: str) -> str:
+        """What is declared under a name of `CONVENTIONS`, or the usual.
+
+        >>> Declaration("mine").convention("max_pool_nan")
+        'propagate'
+        """
+        return self.conventions.get(name, CONVENTIONS[name][0])
 
     def lacks(self, op: str, features: frozenset[str]) -> str:
         """The first of a case's features that is declared unsupported, or "".
@@ -174,8 +192,13 @@ def resolve(spec: str) -> Any:
             raise  # something that the module itself needs
         raise ArgumentError(f"`target` (={spec!r}) names no module {place}; give a built-in adapter, a module, module:attribute "
                             "or file.py:attribute") from None
-    except (ValueError, TypeError):
-        raise ArgumentError(f"`target` (={spec!r}) must be a built-in adapter, a module, module:attribute or file.py:attribute") from None
+    except ImportError:
+        raise
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ValueError | TypeError) and (not place or place.startswith(".")):
+            raise ArgumentError(f"`target` (={spec!r}) must be a built-in adapter, a module, module:attribute or file.py:attribute") from None
+        reason = str(error).strip().partition("\n")[0]
+        raise ArgumentError(f"`target` (={spec!r}) cannot be imported: {type(error).__name__}: {reason}") from None
     for part in filter(None, attribute.split(".")):
         if not hasattr(found, part):
             raise ArgumentError(f"`target` (={spec!r}): there is no attribute {part} in {place}")

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from npreparam import certified
 from npreparam._errors import ArgumentError
+from npreparam._shapes import Window
 from npreparam.certified import bounds
 from npreparam.certified.bounds import Profile
-from npreparam.certified.bounds.profile import smallest, unit
+from npreparam.certified.bounds.profile import largest, smallest, unit
 from npreparam.certified.functions import narrowed
 from npreparam.conformance.case import Case
 from npreparam.conformance.signatures import outputs_of
@@ -71,13 +72,41 @@ def truths(case: Case, declaration: Declaration, profile: Profile | None = None)
     """All results of a case, with bounds by the profile, or by the one declared for the dtype of the case."""
     profile = profile or declaration.profile(case.dtype)
     dtype = np.dtype(next(iter(case.arrays().values())).dtype)
-    values = _by_convention(case, declaration, expected(case.op, case.arguments, np.float64))
+    values = _by_convention(case, declaration, conventional(case, declaration, np.float64))
     rounded = tuple(_narrowed(value, dtype) for value in values)
     if any(value is None for value in rounded):  # float64 hides a tie: so round once, from the exact value
-        rounded = _by_convention(case, declaration, expected(case.op, case.arguments))
+        rounded = _by_convention(case, declaration, conventional(case, declaration))
     sound = around(values, _declared_bound(case, profile, declaration))
     probable = sound if (model := _likely(profile)) is None else around(values, bound(case.op, case.arguments, model, declaration))
     return tuple(Truth(*row) for row in zip(outputs_of(case.op, case.arguments), rounded, values, sound, probable, strict=True))
+
+
+def conventional(case: Case, declaration: Declaration, out_dtype: Any = "same") -> tuple[Array, ...]:
+    """The correctly rounded results under the declared conventions on NaN and infinities."""
+    arguments, nan = case.arguments, declaration.convention("max_pool_nan")
+    if case.op == "max_pool2d" and nan != "propagate":
+        x = arguments["x"]
+        lowest = -np.inf if nan == "drop" else -largest(case.dtype)
+        passed = np.where(np.isnan(x), -np.inf, x).astype(x.dtype)
+        return tuple(np.maximum(y, y.dtype.type(lowest)) for y in expected(case.op, {**arguments, "x": passed}, out_dtype))
+    if meets_padding(case) and declaration.convention("infinity_on_padding") == "multiply":
+        w = arguments["w"].shape if case.op == "conv2d" else arguments["weight_shape"]
+        x = arguments["x"]
+        window = Window.of(tuple(w[2:]), arguments.get("stride", 1), arguments.get("padding", 0), arguments.get("dilation", 1), size=x.shape[2:])
+        padded = np.pad(x, ((0, 0), (0, 0), *window.padding))
+        return expected(case.op, {**arguments, "x": padded, "padding": 0}, out_dtype)
+    return expected(case.op, arguments, out_dtype)
+
+
+def meets_padding(case: Case) -> bool:
+    """Whether an infinite or NaN weight, or a cotangent of weights, may meet zeros of the padding.
+
+    >>> case = Case("conv2d", {"x": np.ones((1, 1, 1, 1)), "w": np.float64([[[[np.inf]]]]), "padding": 1})
+    >>> meets_padding(case), meets_padding(Case("conv2d", {**case.arguments, "padding": 0}))
+    (True, False)
+    """
+    factor = {"conv2d": "w", "conv2d_weight_grad": "gy"}.get(case.op)
+    return factor is not None and "padding" in case.features() and not np.isfinite(case.arguments[factor]).all()
 
 
 def around(values: tuple[Array, ...], limits: tuple[Array, ...]) -> tuple[Array, ...]:

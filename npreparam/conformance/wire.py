@@ -66,7 +66,8 @@ def pack_hello(declaration: Declaration, offers: tuple[str, ...]) -> bytes:
     ('tanh',)
     """
     told = {field.name: getattr(declaration, field.name) for field in dataclasses.fields(declaration)}
-    told |= {"unsupported": dict(declaration.unsupported), "profiles": {dtype: _told(profile) for dtype, profile in declaration.profiles.items()}}
+    told |= {"unsupported": dict(declaration.unsupported), "conventions": dict(declaration.conventions),
+             "profiles": {dtype: _told(profile) for dtype, profile in declaration.profiles.items()}}
     return json.dumps({"declaration": told, "offers": offers}).encode()
 
 
@@ -83,6 +84,7 @@ def unpack_hello(payload: bytes) -> tuple[Declaration, tuple[str, ...]] | str:
             return str(told["refused"])
         given = told["declaration"]
         given |= {"profiles": {dtype: _profile(profile) for dtype, profile in given["profiles"].items()},
+                  "conventions": {str(name): str(choice) for name, choice in given["conventions"].items()},
                   "unsupported": {op: tuple(map(str, features)) for op, features in given["unsupported"].items()}}
         given |= {name: tuple(map(str, given[name])) for name in ("dtypes", "layouts", "out")}
         return Declaration(**given), tuple(map(str, told["offers"]))

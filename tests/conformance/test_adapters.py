@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import importlib.metadata
+import importlib.util
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from npreparam.conformance import Case, Key, Level, Target
 from npreparam.conformance.cases import SUMS, keys, make_case
+from npreparam.conformance.isolation import Isolated
 from npreparam.conformance.judge import judge_case
 from npreparam.conformance.runner import InProcess, Question
 
@@ -154,3 +156,16 @@ def test_adapters_are_targets_by_their_bare_name():
     target = Target.of("template")
     assert target.offers() == ("conv2d", "batch_norm")
     assert target.declaration.name == "template"
+
+
+def test_tinygrad_goes_without_a_compiler(tmp_path, monkeypatch):
+    """Its device is chosen when it is imported, for which there is one moment in a process."""
+    if importlib.util.find_spec("tinygrad") is None:
+        pytest.skip("tinygrad is not installed")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("DEV", raising=False)
+    runner = Isolated("tinygrad")
+    try:
+        assert judge_case(Case("conv2d", {"x": IMAGE, "w": np.float32([[[[1, 2]]]])}, exact=True), runner).level is Level.EXACT
+    finally:
+        runner.close()

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from npreparam.cli.app import app
 from npreparam.conformance import cluster
 from npreparam.conformance.case import Level
 from npreparam.conformance.report import as_json, record
-from npreparam.conformance.sweep import Job, run
+from npreparam.conformance.sweep import Job, Plan, run
 
 dask, distributed = pytest.importorskip("dask"), pytest.importorskip("distributed")
 pytestmark = pytest.mark.filterwarnings("default")  # what Dask and its event loop warn of is theirs
@@ -38,7 +38,7 @@ def report(job, sweep):
 
 def swept(**options):
     job = Job(TARGET)
-    sweep = run(job, ops=OPS, dtypes=["float32"], rounds=1, **options)
+    sweep = run(job, Plan(OPS, ["float32"], rounds=1), **options)
     return sweep, report(job, sweep)
 
 
@@ -52,10 +52,14 @@ def test_the_report_is_the_same_though_a_worker_is_killed_in_the_middle(alone, t
     killed = []
     with local_cluster(NPREPARAM_TEST_DIE=str(tmp_path / "died")) as found, cluster.connected(found.scheduler_address) as executor, \
             distributed.Client(found, set_as_default=False) as client:
+        workers = list(client.run(os.getpid).values())  # before any of them dies by itself
+
         def kill_one(sweep, planned):
-            if not killed:
-                killed.extend(client.run(os.getpid).values())
-                os.kill(killed[0], signal.SIGKILL)
+            while workers and not killed:
+                with suppress(ProcessLookupError):
+                    os.kill(workers[0], signal.SIGKILL)
+                    killed.append(workers[0])
+                del workers[0]
 
         sweep, text = swept(executor=executor, step=kill_one)
     assert (tmp_path / "died").exists()

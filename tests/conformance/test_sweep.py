@@ -20,7 +20,7 @@ from npreparam.conformance.report import KnownFailures, as_html, as_json, as_jun
 from npreparam.conformance.runner import InProcess
 from npreparam.conformance.script import standalone
 from npreparam.conformance.search import search
-from npreparam.conformance.sweep import Job, Sweep, run
+from npreparam.conformance.sweep import Job, Plan, Sweep, run
 
 SETTINGS = {"seed": 0}
 OPS = ("conv2d", "tanh")  # one that fails, one that does not
@@ -48,10 +48,10 @@ def report(job, sweep):
 @pytest.mark.parametrize("pool", [ThreadPoolExecutor, ProcessPoolExecutor])
 def test_the_report_has_the_same_bytes_whatever_the_executor(pool, flipped):
     job, ops = Job(flipped), OPS if pool is ThreadPoolExecutor else ("tanh",)
-    alone = run(job, ops=ops, dtypes=("float32",), rounds=2)
+    alone = run(job, Plan(ops=ops, dtypes=("float32",), rounds=2))
     options = {"mp_context": get_context("spawn")} if pool is ProcessPoolExecutor else {}
     with pool(2, **options) as executor:
-        spread = run(job, ops=ops, dtypes=("float32",), rounds=2, executor=executor)
+        spread = run(job, Plan(ops=ops, dtypes=("float32",), rounds=2), executor=executor)
     assert report(job, alone) == report(job, spread)
     assert {verdict.op for verdict in alone.failures()} == set(ops) - {"tanh"}
 
@@ -74,16 +74,16 @@ class Losing:
 
 def test_lost_workers_cost_nothing_if_their_cases_can_be_judged_again(flipped):
     job = Job(flipped)
-    options = {"ops": OPS, "rounds": 1, "dtypes": ("float32",)}
-    assert report(job, run(job, **options, executor=Losing(2))) == report(job, run(job, **options))
+    plan = Plan(OPS, ("float32",), rounds=1)
+    assert report(job, run(job, plan, executor=Losing(2))) == report(job, run(job, plan))
 
 
 def test_a_crash_of_a_worker_costs_its_own_cases_alone():
     """A process pool is broken for good by one lost worker."""
-    job, options = Job("tests.conformance.misbehaving:target_exits_on_nan", isolate=False), {"ops": ("tanh",), "rounds": 2, "dtypes": ("float32",)}
+    job, plan = Job("tests.conformance.misbehaving:target_exits_on_nan", isolate=False), Plan(("tanh",), ("float32",), rounds=2)
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as executor:
-        spread = run(job, **options, executor=executor)
-    alone = run(Job(job.target, isolate=True), **options)
+        spread = run(job, plan, executor=executor)
+    alone = run(Job(job.target, isolate=True), plan)
     levels = {key: verdict.level for key, verdict in spread.verdicts.items()}
     assert levels == {key: verdict.level for key, verdict in alone.verdicts.items()}
     assert Level.CRASH in levels.values()
@@ -96,7 +96,7 @@ def test_no_process_outlives_its_sweep(workers, monkeypatch):
     monkeypatch.setattr(isolation.subprocess, "Popen", lambda *arguments, **options: started.append(popen(*arguments, **options)) or started[-1])
     executor = None if workers is None else ThreadPoolExecutor(workers)
     for _ in range(2):
-        run(Job("tests.conformance.misbehaving:target_raises", isolate=True), ops=("tanh",), rounds=1, dtypes=("float32",), executor=executor)
+        run(Job("tests.conformance.misbehaving:target_raises", isolate=True), Plan(("tanh",), ("float32",), rounds=1), executor=executor)
     if executor is not None:
         executor.shutdown()
     assert len(started) >= 2
@@ -104,7 +104,7 @@ def test_no_process_outlives_its_sweep(workers, monkeypatch):
 
 
 def test_cases_lost_twice_are_reported(flipped):
-    sweep = run(Job(flipped), ops=("tanh",), rounds=1, executor=Losing(10**6))
+    sweep = run(Job(flipped), Plan(("tanh",), rounds=1), executor=Losing(10**6))
     assert {verdict.level for verdict in sweep.verdicts.values()} == {Level.CRASH}
     assert "its worker was lost twice" in next(iter(sweep.verdicts.values())).explanation
 
@@ -119,28 +119,20 @@ def test_an_interrupted_sweep_resumes_to_the_same_bytes(flipped, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(job, ops=OPS, dtypes=("float32",), rounds=2, step=step)
+        run(job, Plan(OPS, ("float32",), rounds=2), step=step)
     partial = json.loads(path.read_text())
     assert not partial["complete"]
     done = read_verdicts(path, SETTINGS)
     assert 0 < len(done) < seen[-1]
     asked = []
-    whole = run(job, ops=OPS, dtypes=("float32",), rounds=2, done=done, step=lambda sweep, planned: asked.append(len(sweep.verdicts)))
-    assert report(job, whole) == report(job, run(job, ops=OPS, dtypes=("float32",), rounds=2))
-
-
-def test_a_budget_judges_whole_rounds():
-    job = Job(SimpleNamespace(tanh=np.tanh))
-    short = run(job, budget=0.0)
-    assert short.complete
-    assert short.rounds == 1
-    assert list(short.verdicts) == list(run(job, rounds=1).verdicts)
+    whole = run(job, Plan(OPS, ("float32",), rounds=2), done=done, step=lambda sweep, planned: asked.append(len(sweep.verdicts)))
+    assert report(job, whole) == report(job, run(job, Plan(OPS, ("float32",), rounds=2)))
 
 
 def test_an_object_is_judged_by_threads_as_alone():
     job = Job(SimpleNamespace(tanh=np.tanh))
     with ThreadPoolExecutor(2) as executor:
-        assert report(job, run(job, rounds=1, executor=executor)) == report(job, run(job, rounds=1))
+        assert report(job, run(job, Plan(rounds=1), executor=executor)) == report(job, run(job, Plan(rounds=1)))
 
 
 def test_an_object_cannot_be_isolated_and_an_unknown_target_is_refused():
@@ -164,7 +156,7 @@ def test_declarations_are_validated():
 
 def test_reports_are_valid_and_hold_what_they_should(flipped, tmp_path):
     job = Job(flipped)
-    sweep = run(job, ops=OPS, rounds=1)
+    sweep = run(job, Plan(OPS, rounds=1))
     found = record(job, job.runner().declaration, sweep, SETTINGS)
     path = tmp_path / "report.json"
     path.write_text(as_json(found))
@@ -199,7 +191,7 @@ def test_other_files_and_other_settings_are_not_resumed(tmp_path):
 
 
 def test_failures_are_diagnosed_together_and_the_cases_are_trusted_as_far_as_they_would_catch_mistakes(flipped):
-    sweep = run(Job(flipped), ops=OPS, rounds=1)
+    sweep = run(Job(flipped), Plan(OPS, rounds=1))
     assert set(sweep.diagnosis) == {"conv2d"}
     assert sweep.diagnosis["conv2d"][0].startswith("kernel flipped in width")
     assert any(name.startswith("conv2d: kernel flipped") for name in sweep.caught)
@@ -209,7 +201,7 @@ def test_failures_are_diagnosed_together_and_the_cases_are_trusted_as_far_as_the
 def test_known_failures_match_by_pattern_and_go_stale(flipped, tmp_path):
     path = tmp_path / "known.txt"
     path.write_text("# flipped\nconv2d/*  # kernel flipped\ntanh/exact/*\n\n")
-    known, sweep = KnownFailures.read(path), run(Job(flipped), ops=OPS, rounds=1)
+    known, sweep = KnownFailures.read(path), run(Job(flipped), Plan(OPS, rounds=1))
     assert all(verdict in known for verdict in sweep.failures())
     assert known.stale(sweep.verdicts.values()) == ["tanh/exact/*"]
     path.write_text("a/b/c/d/e/f\n")

@@ -26,11 +26,14 @@ class Jax:
         self.jit, self.nhwc = jit, nhwc
 
     def declare(self) -> Declaration:
-        """Version and dtypes; no batch norm of training, no groups in transposed convolutions."""
+        """Version and dtypes; no batch norm of training, no groups in transposed convolutions.
+
+        An infinity over padding counts nothing in its convolution, but is multiplied by zero in the gradient of the weights.
+        """
         jax = _arrays.framework("jax", "jax[cpu]")
         variant = " jit" if self.jit else " NHWC" if self.nhwc else ""
         return Declaration(f"JAX{variant}", jax.__version__, ("float32", "float64", "float16", "bfloat16"),
-                           {"batch_norm": ("training",), "conv_transpose2d": ("groups",)})
+                           {"batch_norm": ("training",), "conv_transpose2d": ("groups",)}, conventions={"infinity_on_padding": "either"})
 
     def set_threads(self, count: int) -> None:
         """How many threads XLA may use, before its first computation."""

@@ -19,7 +19,8 @@ class OnnxReference(OnnxGraphs):
     def declare(self) -> Declaration:
         """Version, dtypes, and the running variance of ONNX, which is the biased one."""
         onnx = _arrays.framework("onnx", "npreparam[onnx]")
-        return Declaration("onnx.reference", onnx.__version__, ("float32", "float64", "float16"), UNSUPPORTED, running_variance="biased")
+        return Declaration("onnx.reference", onnx.__version__, ("float32", "float64", "float16"), UNSUPPORTED, running_variance="biased",
+                           conventions={"infinity_on_padding": "multiply"})
 
 
 def _evaluated(model: bytes, inputs: dict[str, Array]) -> list[Array]:

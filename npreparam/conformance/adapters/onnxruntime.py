@@ -22,7 +22,8 @@ class OnnxRuntime(OnnxGraphs):
         """Version, dtypes, and the running variance of ONNX, which is the biased one."""
         runtime = _arrays.framework("onnxruntime", "onnxruntime")
         _arrays.framework("onnx", "npreparam[onnx]")
-        return Declaration("ONNX Runtime", runtime.__version__, ("float32", "float64", "float16"), UNSUPPORTED, running_variance="biased")
+        return Declaration("ONNX Runtime", runtime.__version__, ("float32", "float64", "float16"), UNSUPPORTED, running_variance="biased",
+                           conventions={"infinity_on_padding": "either"})
 
     def set_threads(self, count: int) -> None:
         """How many threads an operator may use."""

@@ -26,7 +26,7 @@ class OpenVino:
         """Version and dtypes."""
         openvino = _arrays.framework("openvino", "openvino")
         return Declaration("OpenVINO" if self.hinted else "OpenVINO default precision", openvino.__version__.partition("-")[0], ("float32",),
-                           dict.fromkeys(("linear", "avg_pool2d", "max_pool2d"), ("empty batch",)))
+                           dict.fromkeys(("linear", "avg_pool2d", "max_pool2d"), ("empty batch",)), conventions={"max_pool_nan": "drop_to_lowest"})
 
     def set_threads(self, count: int) -> None:
         """How many threads an inference may use."""

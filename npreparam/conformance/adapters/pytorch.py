@@ -24,11 +24,12 @@ class PyTorch:
         self.channels_last, self.compiled = channels_last, compiled
 
     def declare(self) -> Declaration:
-        """Version and dtypes; its fold of batch norm does not know groups, and its pools pad by at most half the kernel."""
+        """Version and dtypes; its convolutions multiply infinite weights by the zeros of the padding, or not, as the kernel chosen has it;
+        its fold of batch norm does not know groups, and its pools pad by at most half the kernel."""
         torch = _arrays.framework("torch", "torch")
         variant = " channels_last" if self.channels_last else " compiled" if self.compiled else ""
         return Declaration(f"PyTorch{variant}", torch.__version__, ("float32", "float64", "float16", "bfloat16"),
-                           seconds=120.0 if self.compiled else 30.0)
+                           conventions={"infinity_on_padding": "either"}, seconds=120.0 if self.compiled else 30.0)
 
     def set_threads(self, count: int) -> None:
         """How many threads PyTorch may use."""

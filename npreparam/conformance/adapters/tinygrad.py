@@ -21,10 +21,9 @@ class Tinygrad:
 
     def declare(self) -> Declaration:
         """Version and dtypes; transposed convolutions pad symmetrically."""
-        _arrays.framework("tinygrad", "tinygrad")
+        _tinygrad()
         return Declaration("tinygrad", version("tinygrad"), ("float32", "float64", "float16"), {"conv_transpose2d": ("padding:asymmetric",)},
                            seconds=120.0)
-
 
     def conv2d(self, x: Array, w: Array, b: Array | None = None, stride: Size2 = 1, padding: Padding = 0, dilation: Size2 = 1,
                groups: int = 1) -> Array:
@@ -109,10 +108,8 @@ class Tinygrad:
 
 def _tinygrad() -> Any:
     if shutil.which("clang") is None:
-        os.environ.setdefault("DEV", "PYTHON")
-    import tinygrad
-
-    return tinygrad
+        os.environ.setdefault("DEV", "PYTHON")  # read once, when tinygrad is imported
+    return _arrays.framework("tinygrad", "tinygrad")
 
 
 def _run(function: Callable[..., Any], *arrays: Array | None) -> Array:

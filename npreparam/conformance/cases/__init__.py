@@ -40,15 +40,16 @@ def _pinned(key: Key, rng: np.random.Generator) -> Case:
     from npreparam.conformance.mistakes import pinned_cases  # which judges, too
     from npreparam.conformance.mistakes._trial import in_dtype
 
-    example = in_dtype(pinned_cases(key.op)[key.index], key.dtype)
-    return dataclasses.replace(example, phase=key.phase, key=key, exact=is_exact(key.op, dict(example.arguments)))
+    example = in_dtype(pinned_cases(key.op, refused=True)[key.index], key.dtype)
+    exact = not example.refused and is_exact(key.op, dict(example.arguments))
+    return dataclasses.replace(example, phase=key.phase, key=key, exact=exact)
 
 
 def pinned_count(op: str) -> int:
     """How many pinned cases a function has."""
     from npreparam.conformance.mistakes import pinned_cases
 
-    return len(pinned_cases(op))
+    return len(pinned_cases(op, refused=True))
 
 
 def _exact(key: Key, rng: np.random.Generator) -> Case:

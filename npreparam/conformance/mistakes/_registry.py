@@ -50,7 +50,7 @@ class Mistake:
     @property
     def case(self) -> Case:
         """The example as a case."""
-        return Case(self.op, self.example, "pinned", self.name, layout=self.layout, relation=self.relation)
+        return Case(self.op, self.example, "pinned", self.name, layout=self.layout, relation=self.relation, refused=self.refused)
 
 
 def mistake(op: str, name: str, function: Function, look: str, **fields: Any) -> None:

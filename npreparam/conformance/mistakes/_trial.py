@@ -49,12 +49,24 @@ def as_target(*mistakes: Mistake) -> SimpleNamespace:
     return SimpleNamespace(**{**right, first.op: function}, declaration=Declaration(f"{first.op}: {', '.join(map(str, mistakes))}", out=out))
 
 
-def pinned_cases(op: str) -> list[Case]:
+def pinned_cases(op: str, refused: bool = False) -> list[Case]:
     """The examples of all known mistakes of a function: small inputs, each of which has shown a fault.
 
-    Those that the right function refuses are left out.
+    Those that the right function refuses come last, or are left out unless `refused`.
     """
-    return [mistake.case for mistake in mistakes_of(op) if not mistake.refused]
+    found = [mistake.case for mistake in mistakes_of(op)]
+    return [case for case in found if not case.refused] + [case for case in found if case.refused and refused]
+
+
+def refused_mistakes(case: Case, outputs: tuple[Array, ...]) -> tuple[str, ...]:
+    """The known mistakes that give these results where the right function gives none."""
+    found = []
+    for mistake in mistakes_of(case.op):
+        wrongly = mistaken([mistake], case) if mistake.refused else None
+        if wrongly is not None and len(wrongly) == len(outputs) and all(
+                a.shape == b.shape and (np.isnan(a) == np.isnan(b)).all() for a, b in zip(wrongly, outputs, strict=True)):
+            found.append(f"{mistake.name}; look at: {mistake.look}")
+    return tuple(found)
 
 
 def in_dtype(case: Case, dtype: str) -> Case:
