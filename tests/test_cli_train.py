@@ -112,6 +112,31 @@ def test_more_epochs_later_are_the_same_as_at_once(data, full, tmp_path):
     assert_same_checkpoint(full[0], tmp_path / "out")
 
 
+def test_a_finished_run_resumed_is_told_so_and_unchanged(data, full, tmp_path):
+    assert train(data, tmp_path / "out").exit_code == 0
+    for epochs in (3, 2):  # nothing is left, or more was done than is asked for
+        result = train(data, tmp_path / "out", "--resume", epochs=epochs)
+        assert result.exit_code == 0, result.output
+        assert f"resumed after epoch 3: nothing is left to train for --epochs {epochs}" in result.output
+        assert "epoch 4" not in result.output
+        assert_same_checkpoint(full[0], tmp_path / "out")
+
+
+def test_ctrl_c_while_the_last_epoch_ends_stops_nothing(data, full, tmp_path, monkeypatch):
+    end_epoch = Session.end_epoch
+
+    def interrupted(self):
+        end_epoch(self)
+        if self.epoch == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Session, "end_epoch", interrupted)
+    result = train(data, tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "epoch 4" not in result.output
+    assert_same_checkpoint(full[0], tmp_path / "out")
+
+
 @pytest.mark.parametrize("at", [1, 3, 5])
 def test_ctrl_c_saves_and_resumes_exactly(data, full, tmp_path, monkeypatch, at):
     """Step 3 is the last one of an epoch."""
