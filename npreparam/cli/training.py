@@ -91,7 +91,7 @@ class Training:
         about = {"model": kind, "data": images.name, **{name: options[name] for name in
                                                         ("hidden", "latent", "likelihood", "beta", "samples", "convolutional")}}
         self.session = Session(model, images.train, images.test, rate=options["rate"], batch=min(options["batch"], len(images.train)),
-                               seed=options["seed"], about=about)
+                               seed=options["seed"], about=about, optimizer=options["optimizer"])
 
     def prepare(self, out: Path, overwrite: bool, resume: bool) -> None:
         """The folder, empty or with this run's checkpoint restored; nothing in it is touched before that is certain."""
