@@ -34,7 +34,6 @@ class Primitive:
         self.defaults = {name: p.default for name, p in self.signature.parameters.items() if p.default is not p.empty}
         self.names = tuple(self.signature.parameters)
         self.rows: dict[tuple[str, ...], Rule] = {}
-        self.row_of: dict[str, tuple[tuple[str, ...], Rule]] = {}
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """The call's arguments by name, defaults included; a ``*arrays`` parameter is one tuple."""
@@ -57,7 +56,10 @@ class Primitive:
 
     def row(self, argument: str) -> tuple[tuple[str, ...], Rule] | None:
         """The row that covers `argument`, or None where the function is not differentiable in it."""
-        return self.row_of.get(argument)
+        for names, rule in self.rows.items():
+            if argument in names:
+                return names, rule
+        return None
 
 
 def primitive(forward: Callable[..., Any]) -> Callable[..., Any]:
@@ -84,4 +86,3 @@ def gradient(function: Callable[..., Any], arguments: str | Sequence[str], rule:
     if unknown or any(record.row(name) for name in names):
         raise ValueError(f"gradient row {names} of {record.name} is unknown or given twice")
     record.rows[names] = rule
-    record.row_of |= dict.fromkeys(names, (names, rule))

@@ -108,7 +108,7 @@ class Tensor:
         """Run a primitive on the arrays of its Tensors, and record the call."""
         arguments = primitive.bind(args, kwargs)
         for name, argument in arguments.items():
-            if name not in primitive.row_of and _holds_tensor(argument):
+            if _holds_tensor(argument) and primitive.row(name) is None:
                 raise ArgumentError(f"`{name}` of `{primitive.name}` is not differentiable; pass an array (the tensor's .value)")
         result = primitive.call({name: value_of(argument) for name, argument in arguments.items()})
         values = tuple(np.asarray(value) for value in (result if isinstance(result, tuple) else (result,)))
