@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from npreparam.kernels import _threads
 from npreparam.kernels._atomic import await_stage, close, draw, enter, finish, new_counters
-from npreparam.kernels._compile import kernel, loop
+from npreparam.kernels._compile import by_type, kernel, loop
 from npreparam.kernels._pointers import array_at
 
 Array = NDArray[Any]
@@ -40,7 +40,7 @@ class AdagradRates(NamedTuple):
 
 
 @loop
-def _adam(p: Any, g: Any, m: Any, v: Any, rates: AdamRates) -> None:
+def _adam(p: Any, g: Any, m: Any, rates: AdamRates, v: Any) -> None:
     for i in range(uintp(p.size)):
         m[i] = rates.keep1 * m[i] + rates.take1 * g[i]
         v[i] = rates.keep2 * v[i] + rates.take2 * g[i] * g[i]
@@ -48,54 +48,46 @@ def _adam(p: Any, g: Any, m: Any, v: Any, rates: AdamRates) -> None:
 
 
 @loop
-def _adagrad(p: Any, g: Any, s: Any, rates: AdagradRates) -> None:
+def _adagrad(p: Any, g: Any, s: Any, rates: AdagradRates, _: Any) -> None:
     for i in range(uintp(p.size)):
         s[i] = s[i] + g[i] * g[i]
         p[i] = p[i] - rates.size * (g[i] / (np.sqrt(s[i]) + rates.eps))
 
 
+_move = by_type(_adam, _adagrad, AdagradRates)
+
+
 @kernel
-def _adam_work(counters: Any, side: int, table: Any, rates: AdamRates) -> None:
+def _work(counters: Any, side: int, table: Any, rates: Any) -> None:
+    """One thread's share of the pieces."""
     enter(counters, side)
     piece = draw(counters, 0, side, len(table))
     while piece >= 0:
         count, like = table[piece, COUNT], rates.size
-        _adam(array_at(table[piece, P], count, like), array_at(table[piece, G], count, like), array_at(table[piece, M], count, like),
-              array_at(table[piece, V], count, like), rates)
+        _move(array_at(table[piece, P], count, like), array_at(table[piece, G], count, like), array_at(table[piece, M], count, like), rates,
+              array_at(table[piece, V], count, like))
         finish(counters, 0)
         piece = draw(counters, 0, side, len(table))
     await_stage(counters, 0, len(table))
 
 
-@kernel
-def _adagrad_work(counters: Any, side: int, table: Any, rates: AdagradRates) -> None:
-    enter(counters, side)
-    piece = draw(counters, 0, side, len(table))
-    while piece >= 0:
-        count, like = table[piece, COUNT], rates.size
-        _adagrad(array_at(table[piece, P], count, like), array_at(table[piece, G], count, like), array_at(table[piece, M], count, like), rates)
-        finish(counters, 0)
-        piece = draw(counters, 0, side, len(table))
-    await_stage(counters, 0, len(table))
-
-
-def _run(work: Callable[..., None], rows: Sequence[tuple[Array, ...]], rates: Any) -> None:
+def _run(rows: Sequence[tuple[Array, ...]], rates: Any) -> None:
     """One step for all rows of arrays (p, g, and what is kept for each), whose pieces the threads share."""
     sizes = np.array([row[0].size for row in rows])
     counts = -(-sizes // PIECE)
     owner = np.repeat(np.arange(len(rows)), counts)
     first = (np.arange(len(owner)) - (np.cumsum(counts) - counts)[owner]) * PIECE
     itemsize = rows[0][0].itemsize
-    addresses = np.array([[array.__array_interface__["data"][0] for array in (*row, *row[2:])][:COUNT] for row in rows], np.int64)
+    addresses = np.array([[array.__array_interface__["data"][0] for array in (*row, row[-1])[:COUNT]] for row in rows], np.int64)
     table = np.column_stack([addresses[owner] + first[:, None] * itemsize, np.minimum(PIECE, sizes[owner] - first)])
-    _threads.run_together(work, new_counters(1), close, table, rates, small=sizes.sum() < SMALL)
+    _threads.run_together(_work, new_counters(1), close, table, rates, small=sizes.sum() < SMALL)
 
 
 def adam(rows: Sequence[tuple[Array, ...]], rates: AdamRates) -> None:
     """m = b1*m + (1-b1)*g,  v = b2*v + (1-b2)*g^2,  p = p - size*m/(sqrt(v)*scale + eps), for each row (p, g, m, v)."""
-    _run(_adam_work, rows, rates)
+    _run(rows, rates)
 
 
 def adagrad(rows: Sequence[tuple[Array, ...]], rates: AdagradRates) -> None:
     """s = s + g^2,  p = p - size*g/(sqrt(s) + eps), for each row (p, g, s)."""
-    _run(_adagrad_work, rows, rates)
+    _run(rows, rates)
