@@ -89,7 +89,8 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(data, full,
 
 @pytest.mark.parametrize("arguments", [("--model", "iwae", "--samples", "3"), ("--model", "autoencoder"),
                                        ("--likelihood", "gaussian", "--latent", "3"),
-                                       ("--likelihood", "continuous_bernoulli", "--beta", "4"), ("--convolutional",)])
+                                       ("--likelihood", "continuous_bernoulli", "--beta", "4"), ("--convolutional",),
+                                       ("--optimizer", "adagrad")])
 def test_every_model_trains(data, tmp_path, arguments):
     model = arguments[1] if arguments[0] == "--model" else "vae"
     result = train(data, tmp_path / "out", *(arguments[2:] if arguments[0] == "--model" else arguments), model=model, epochs=1)
@@ -112,6 +113,31 @@ def test_more_epochs_later_are_the_same_as_at_once(data, full, tmp_path):
     assert_same_checkpoint(full[0], tmp_path / "out")
 
 
+def test_a_finished_run_resumed_is_told_so_and_unchanged(data, full, tmp_path):
+    assert train(data, tmp_path / "out").exit_code == 0
+    for epochs in (3, 2):  # nothing is left, or more was done than is asked for
+        result = train(data, tmp_path / "out", "--resume", epochs=epochs)
+        assert result.exit_code == 0, result.output
+        assert f"resumed after epoch 3: nothing is left to train for --epochs {epochs}" in result.output
+        assert "epoch 4" not in result.output
+        assert_same_checkpoint(full[0], tmp_path / "out")
+
+
+def test_ctrl_c_while_the_last_epoch_ends_stops_nothing(data, full, tmp_path, monkeypatch):
+    end_epoch = Session.end_epoch
+
+    def interrupted(self):
+        end_epoch(self)
+        if self.epoch == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Session, "end_epoch", interrupted)
+    result = train(data, tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "epoch 4" not in result.output
+    assert_same_checkpoint(full[0], tmp_path / "out")
+
+
 @pytest.mark.parametrize("at", [1, 3, 5])
 def test_ctrl_c_saves_and_resumes_exactly(data, full, tmp_path, monkeypatch, at):
     """Step 3 is the last one of an epoch."""
@@ -128,7 +154,7 @@ def test_ctrl_c_saves_and_resumes_exactly(data, full, tmp_path, monkeypatch, at)
     monkeypatch.undo()
     assert result.exit_code == 130, result.output
     assert "--resume goes on from here" in result.output
-    assert json.loads(str(checkpoint(tmp_path / "out")["told"]))["adam steps"] == at
+    assert json.loads(str(checkpoint(tmp_path / "out")["told"]))["steps"] == at
     assert {path.name for path in (tmp_path / "out").iterdir()} >= FILES - {"loss_curves.png"}
     assert train(data, tmp_path / "out", "--resume").exit_code == 0
     assert_same_checkpoint(full[0], tmp_path / "out")
@@ -150,7 +176,7 @@ def test_killed_at_any_moment_it_resumes_exactly(data, tmp_path):
             time.sleep(delay)
             process.kill()
             assert process.wait() == -signal.SIGKILL
-        reached.append(json.loads(str(checkpoint(out)["told"]))["adam steps"])
+        reached.append(json.loads(str(checkpoint(out)["told"]))["steps"])
     assert reached == sorted(reached)
     assert reached[-1] < 3 * epochs
     assert train(data, out, "--resume", epochs=epochs).exit_code == 0

@@ -23,7 +23,8 @@ class Settings:
 
     epochs: Annotated[int, typer.Option(min=1, help="Epochs in all, those before a --resume included.")] = 10
     batch: Annotated[int, typer.Option(min=1, help="Images of a step.")] = 128
-    rate: Annotated[float, typer.Option(help="Adam's step size.")] = 1e-3
+    rate: Annotated[float, typer.Option(help="The optimizer's step size.")] = 1e-3
+    optimizer: Annotated[str, typer.Option(help="adam, or adagrad (usually with a --rate of 0.01 to 0.1).")] = "adam"
     hidden: Annotated[int, typer.Option(min=1, help="Units of the hidden layers.")] = 400
     latent: Annotated[int, typer.Option(min=1, help="Latent dimensions; 2 also draws the manifold.")] = 20
     likelihood: Annotated[str, typer.Option(help="bernoulli (grey pixels: a cross-entropy), continuous_bernoulli or gaussian.")] = "bernoulli"

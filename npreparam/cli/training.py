@@ -91,7 +91,7 @@ class Training:
         about = {"model": kind, "data": images.name, **{name: options[name] for name in
                                                         ("hidden", "latent", "likelihood", "beta", "samples", "convolutional")}}
         self.session = Session(model, images.train, images.test, rate=options["rate"], batch=min(options["batch"], len(images.train)),
-                               seed=options["seed"], about=about)
+                               seed=options["seed"], about=about, optimizer=options["optimizer"])
 
     def prepare(self, out: Path, overwrite: bool, resume: bool) -> None:
         """The folder, empty or with this run's checkpoint restored; nothing in it is touched before that is certain."""
@@ -113,7 +113,8 @@ class Training:
         """Train, save, draw; False where Ctrl-C stopped it before the end."""
         session, epochs = self.session, self.options["epochs"]
         self.say(f"{self.images.name}: {len(self.images.train)} images to train with, {len(self.images.test)} held out; seed {session.seed}; "
-                 + (f"resumed in epoch {session.epoch + 1}" if session.optimizer.steps else f"{epochs} epochs"))
+                 + (f"{epochs} epochs" if not session.optimizer.steps else f"resumed in epoch {session.epoch + 1}" if session.epoch < epochs
+                    else f"resumed after epoch {session.epoch}: nothing is left to train for --epochs {epochs}"))
         begin = time.perf_counter()
         self.save(out)
         with interruptible() as stop:
@@ -124,16 +125,18 @@ class Training:
                 return False
         self.save(out)
         self.finish(out, time.perf_counter() - begin)
-        if stop.asked:
+        finished = session.epoch >= epochs
+        if not finished:
             self.say(f"Stopped in epoch {session.epoch + 1} of {epochs}; --resume goes on from here.")
-        return not stop.asked
+        return finished
 
     def _train(self, out: Path, epochs: int, stop: Stop) -> None:
         session = self.session
         columns = (TextColumn("epoch {task.fields[epoch]}"), BarColumn(), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]:.3f}"),
                    TimeElapsedColumn())
         with Progress(*columns, console=self.console, transient=True) as bar:
-            task = bar.add_task("", total=epochs * session.steps, completed=session.optimizer.steps, epoch=session.epoch + 1, loss=float("nan"))
+            task = bar.add_task("", total=epochs * session.steps, completed=session.optimizer.steps, epoch=min(session.epoch + 1, epochs),
+                                loss=float("nan"))
 
             def after_step(session: Session) -> bool:
                 if session.optimizer.steps % self.options["every"] == 0:

@@ -7,7 +7,7 @@ import importlib
 from types import ModuleType
 
 _MODULES = ("accumulate", "activation", "affine", "arithmetic", "batch_norm", "certify", "conv2d", "exact_sums", "im2col", "incomplete_beta",
-            "incomplete_gamma", "loss", "matmul", "optim", "pool", "special", "student_t", "von_mises")
+            "incomplete_gamma", "loss", "matmul", "optim", "pool", "sampling", "special", "student_t", "von_mises")
 
 
 def __getattr__(name: str) -> ModuleType:

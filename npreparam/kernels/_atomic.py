@@ -73,11 +73,11 @@ DRAWN, DONE, SIDES = 0, 1, 2  # the counters of a stage; one more for each side
 COUNTERS = 4
 ENTERED = np.zeros(1, np.int64)  # how often any thread began a kernel: what helpers that are kept awake look at
 ADDRESS = ENTERED.ctypes.data
-SPINS = 300_000  # looks at it before a helper goes to sleep, some tenths of a millisecond
+SPINS = 1_000_000  # looks at it before a helper goes to sleep, about a millisecond
 
 
 def new_counters(stages: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """For each stage: chunks drawn, chunks done, and chunks drawn from either side; at last, where ENTERED is."""
+    """For each stage: chunks drawn, chunks done, and chunks drawn from either side; at last, where ENTERED is, or 0 if no helper shall look."""
     counters = np.zeros(COUNTERS * stages + 1, np.int64)
     counters[-1] = ADDRESS
     return counters
@@ -91,7 +91,7 @@ def close(counters: np.ndarray[Any, np.dtype[np.int64]]) -> None:
 @kernel
 def enter(counters: Any, side: int) -> None:
     """Tell helpers that are awake that the caller is inside a kernel: the interpreter lock is free, and there is work."""
-    if side == 0:
+    if side == 0 and counters[-1] != 0:
         add_there(counters[-1])
 
 

@@ -80,7 +80,7 @@ def _wait_awake(jobs: queue.SimpleQueue[Work]) -> Work | None:
 
 @contextmanager
 def awake() -> Iterator[None]:
-    """Within the block, helpers wait for the next call for some tenths of a millisecond before they sleep.
+    """Within the block, helpers wait for the next call for about a millisecond before they sleep.
 
     For loops of many short calls, where waking a thread takes as long as its share of the work. Otherwise no thread spins after a call.
     """
@@ -129,6 +129,7 @@ def run_together(kernel: Callable[..., None], counters: Any, release: Callable[[
     error is raised here.
     """
     if small or _pool.size == 1:
+        counters[-1] = 0  # no helper need look up: it would hold the interpreter lock just when the caller wants it back
         kernel(counters, 0, *args)
         return
     errors = _Errors(partial(release, counters))

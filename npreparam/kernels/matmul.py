@@ -25,7 +25,7 @@ from npreparam.kernels._scratch import scratch
 from npreparam.kernels._tile import panel_tile, single_tile, tile, unpacked_panel_tile, unpacked_tile
 
 Array = NDArray[Any]
-SMALL_PRODUCT = 200_000  # multiply-adds below which waking a second thread costs more than it saves
+SMALL_PRODUCT = 1_500_000  # multiply-adds below which waking a second thread costs more than it saves
 COPIED_AT_ONCE = 64  # of k, so that the lines written stay in the first-level cache while the columns are gone through
 COPIED_AT_LEAST = 12_000  # elements in one chunk of copies
 COMPUTED_AT_LEAST = 600_000  # multiply-adds in one chunk of tiles

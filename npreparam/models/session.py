@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,15 @@ from npreparam.kernels._threads import awake
 from npreparam.models.evaluate import evaluate
 from npreparam.models.training import train_step, vae_loss
 from npreparam.models.vae import VAE
-from npreparam.nn import Adam
+from npreparam.nn import Adagrad, Adam
 
 Array = NDArray[Any]
-FORMAT = "npreparam training run 1"
+FORMAT = "npreparam training run 2"
+OPTIMIZERS = {"adam": Adam, "adagrad": Adagrad}
 
 
 class Session:
-    """Model, Adam, generator, and how far they came; `state` is all of it as arrays, `restore` takes it back.
+    """Model, optimizer ("adam" or "adagrad"), generator, and how far they came; `state` is all of it as arrays, `restore` takes it back.
 
     `about` says what is trained on which data with which settings: a state of another `about` is refused.
 
@@ -35,20 +36,24 @@ class Session:
     (2, [1, 2])
     """
 
-    def __init__(self, model: VAE, train: Array, test: Array, *, rate: float, batch: int, seed: int, about: Mapping[str, Any]) -> None:
+    def __init__(self, model: VAE, train: Array, test: Array, *, rate: float, batch: int, seed: int, about: Mapping[str, Any],
+                 optimizer: str = "adam") -> None:
         self.model, self.train, self.test, self.seed = model, train, test, seed
         self.batch = as_int(batch, "batch", 1)
         if not 0 < self.batch <= len(train):
             raise ArgumentError(f"`batch` (={batch}) must not be larger than the number of images (={len(train)})")
         self.steps = len(train) // self.batch
-        self.optimizer = Adam(model, rate)
+        if optimizer not in OPTIMIZERS:
+            raise ArgumentError(f"`optimizer` (={optimizer!r}) must be one of {', '.join(OPTIMIZERS)}")
+        self.optimizer = OPTIMIZERS[optimizer](model, rate)
         self.rng = np.random.default_rng([seed, 1])
         self.loss = vae_loss(model, train, self.rng)
         self.order = np.empty(0, np.int64)
         self.epoch = 0
         self.losses: list[float] = []  # of this epoch's steps
         self.history: list[dict[str, float]] = []  # one row for each epoch
-        self.about = {**about, "rate": rate, "batch": self.batch, "seed": seed, "images": fingerprint(train), "held out": fingerprint(test)}
+        self.about = {**about, "optimizer": optimizer, "rate": rate, "batch": self.batch, "seed": seed, "images": fingerprint(train),
+                      "held out": fingerprint(test)}
 
     def run(self, epochs: int, after_step: Callable[[Session], bool], after_epoch: Callable[[Session], None]) -> None:
         """Train until `epochs` epochs are done, or `after_step`, called when a step is complete, says False."""
@@ -87,12 +92,12 @@ class Session:
 
     def state(self) -> dict[str, Array]:
         """Everything that the next step depends on, and the history."""
-        told = {"format": FORMAT, "about": self.about, "epoch": self.epoch, "adam steps": self.optimizer.steps, "history": self.history,
+        told = {"format": FORMAT, "about": self.about, "epoch": self.epoch, "steps": self.optimizer.steps, "history": self.history,
                 "rng": self.rng.bit_generator.state}
         arrays = {"told": np.array(json.dumps(told)), "order": self.order.copy(), "losses": np.array(self.losses, np.float64)}
         arrays |= {f"model/{name}": value for name, value in self.model.state_dict().items()}
         for name, moments in self.optimizer.moments.items():
-            arrays |= {f"adam {i}/{name}": moment.copy() for i, moment in enumerate(moments)}
+            arrays |= {f"moment {i}/{name}": moment.copy() for i, moment in enumerate(moments)}
         return arrays
 
     def restore(self, state: Mapping[str, Array]) -> None:
@@ -105,14 +110,14 @@ class Session:
             differing = [f"{name} is {told['about'].get(name)!r} there and {mine.get(name)!r} here"
                          for name in {**told["about"], **mine} if told["about"].get(name) != mine.get(name)]
             raise StateError(f"it is of another run: {'; '.join(differing)}")
-        model, firsts, seconds = ({name.partition("/")[2]: state[name] for name in state if name.startswith(prefix)}
-                                  for prefix in ("model/", "adam 0/", "adam 1/"))
-        problems = [*self._misplaced(told, state), *self._strange_moments(firsts, seconds, told["adam steps"])]
+        model, *moments = ({name.partition("/")[2]: state[name] for name in state if name.startswith(prefix)}
+                           for prefix in ("model/", *(f"moment {i}/" for i in range(self.optimizer.kept))))
+        problems = [*self._misplaced(told, state), *self._strange_moments(moments, told["steps"])]
         if problems:
             raise StateError(f"it is damaged: {'; '.join(problems)}")
         self.model.load_state_dict(model)  # changes nothing unless all fits
-        self.optimizer.moments = {name: (firsts[name].copy(), seconds[name].copy()) for name in firsts}
-        self.optimizer.steps, self.epoch, self.history = told["adam steps"], told["epoch"], told["history"]
+        self.optimizer.moments = {name: tuple(kept[name].copy() for kept in moments) for name in moments[0]}
+        self.optimizer.steps, self.epoch, self.history = told["steps"], told["epoch"], told["history"]
         self.rng.bit_generator.state = told["rng"]
         self.order, self.losses = state["order"].astype(np.int64), state["losses"].tolist()
 
@@ -125,24 +130,24 @@ class Session:
             yield f"`losses` are no losses of at most {self.steps} steps"
         elif losses.size and not order.size:
             yield "`order` is empty within an epoch"
-        if told["adam steps"] != told["epoch"] * self.steps + losses.size or len(told["history"]) != told["epoch"]:
+        if told["steps"] != told["epoch"] * self.steps + losses.size or len(told["history"]) != told["epoch"]:
             yield "epochs, steps and history do not belong together"
         try:
             np.random.default_rng(0).bit_generator.state = told["rng"]
         except (TypeError, ValueError, KeyError, OverflowError):
             yield "`rng` is no state of a generator"
 
-    def _strange_moments(self, firsts: Mapping[str, Array], seconds: Mapping[str, Array], steps: int) -> Iterator[str]:
-        """What is wrong with Adam's moments."""
+    def _strange_moments(self, kept: Sequence[Mapping[str, Array]], steps: int) -> Iterator[str]:
+        """What is wrong with what the optimizer keeps."""
         parameters = {name: tensor.value for name, tensor in self.model.parameters().items()} if steps else {}
-        for number, moments in enumerate((firsts, seconds)):
-            yield from (f"adam {number}/{name} is missing" for name in parameters if name not in moments)
-            yield from (f"adam {number}/{name} is none of this model's" for name in moments if name not in parameters)
-            yield from (f"adam {number}/{name} is {moments[name].dtype} {moments[name].shape}, not {p.dtype} {p.shape}"
+        for number, moments in enumerate(kept):
+            yield from (f"moment {number}/{name} is missing" for name in parameters if name not in moments)
+            yield from (f"moment {number}/{name} is none of this model's" for name in moments if name not in parameters)
+            yield from (f"moment {number}/{name} is {moments[name].dtype} {moments[name].shape}, not {p.dtype} {p.shape}"
                         for name, p in parameters.items() if name in moments and (moments[name].dtype, moments[name].shape) != (p.dtype, p.shape))
 
 
-TOLD = {"format": str, "about": dict, "epoch": int, "adam steps": int, "history": list, "rng": dict}
+TOLD = {"format": str, "about": dict, "epoch": int, "steps": int, "history": list, "rng": dict}
 
 
 def _told(state: Mapping[str, Array]) -> dict[str, Any]:

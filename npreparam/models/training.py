@@ -12,15 +12,16 @@ from npreparam import ops
 from npreparam._errors import ArgumentError
 from npreparam._shapes import as_int
 from npreparam.kernels._threads import awake
-from npreparam.nn import SGD, Adam, Module
+from npreparam.nn import SGD, Adagrad, Adam, Module
 from npreparam.tape import Tensor, grad
 
 Array = NDArray[Any]
 LossFunction = Callable[[Array], Tensor]  # indices of a minibatch -> scalar loss on the tape
+Optimizer = SGD | Adam | Adagrad
 Progress = Callable[[int, int, float], None]  # steps done, steps in all, latest loss
 
 
-def fit(module: Module, loss: LossFunction, optimizer: SGD | Adam, samples: int, *, epochs: int, batch: int, rng: np.random.Generator,
+def fit(module: Module, loss: LossFunction, optimizer: Optimizer, samples: int, *, epochs: int, batch: int, rng: np.random.Generator,
         progress: Progress | None = None) -> list[float]:
     """Minimize `loss` over shuffled minibatches; returns the mean loss of each epoch.
 
@@ -50,7 +51,7 @@ def fit(module: Module, loss: LossFunction, optimizer: SGD | Adam, samples: int,
     return history
 
 
-def train_step(module: Module, loss: LossFunction, optimizer: SGD | Adam, chosen: Array) -> float:
+def train_step(module: Module, loss: LossFunction, optimizer: Optimizer, chosen: Array) -> float:
     """One step of the optimizer on the loss of the chosen images; returns the loss before it."""
     value = loss(chosen)
     optimizer.step(grad(value, module.parameters()))

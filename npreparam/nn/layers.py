@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from npreparam import fuse, ops
-from npreparam._errors import FusionError, ShapeError
+from npreparam._errors import ArgumentError, FusionError, ShapeError
 from npreparam._shapes import Padding, Size2, Window, as_int, as_pair
 from npreparam.fuse import AffineConv
 from npreparam.fuse.scalars import BATCH_NORM_ROUNDINGS, FLOAT64, Scalars
-from npreparam.nn.init import he_normal
+from npreparam.nn.init import fan_in_uniform, he_normal
 from npreparam.nn.module import Module
 from npreparam.tape import Tensor
 
@@ -151,18 +151,26 @@ class BatchNorm2d(Module):
         return self.weight.value, self.bias.value, self.running_mean, self.running_var, self.eps
 
 
+LINEAR_INITS = {"he_normal": he_normal, "fan_in_uniform": fan_in_uniform}
+
+
 class Linear(Module):
     """A linear layer with weights (O, I) and bias.
+
+    `init` is "he_normal" (for a ReLU after it; biases begin at 0), or "fan_in_uniform", biases too.
 
     >>> Linear(4, 2, rng=np.random.default_rng(0))(np.zeros((3, 4), np.float32)).shape
     (3, 2)
     """
 
     def __init__(self, in_features: int, out_features: int, *, bias: bool = True, rng: np.random.Generator,
-                 dtype: DTypeLike = np.float32) -> None:
+                 dtype: DTypeLike = np.float32, init: str = "he_normal") -> None:
+        if init not in LINEAR_INITS:
+            raise ArgumentError(f"`init` (={init!r}) must be one of {', '.join(LINEAR_INITS)}")
         shape = (as_int(out_features, "out_features", 1), as_int(in_features, "in_features", 1))
-        self.weight = Tensor(he_normal(shape, rng, dtype), "weight")
-        self.bias = Tensor(np.zeros(out_features, dtype), "bias") if bias else None
+        self.weight = Tensor(LINEAR_INITS[init](shape, rng, dtype), "weight")
+        begin = fan_in_uniform(shape[:1], rng, dtype, in_features) if bias and init == "fan_in_uniform" else np.zeros(out_features, dtype)
+        self.bias = Tensor(begin, "bias") if bias else None
 
     def forward(self, x: Any, training: bool) -> Any:
         """x @ weight.T + bias."""

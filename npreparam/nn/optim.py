@@ -51,7 +51,41 @@ class SGD:
         self.module.update(new)
 
 
-class Adam:
+class _Adaptive:
+    """What Adam and Adagrad share: arrays kept for each parameter, and steps that move the module's arrays in place."""
+
+    kept: int  # arrays for each parameter, which begin at 0
+
+    def __init__(self, module: Module, rate: float, eps: float) -> None:
+        _positive("rate", rate)
+        if not eps >= 0:
+            raise ArgumentError(f"`eps` (={eps!r}) must not be negative")
+        self.module, self.rate, self.eps = module, rate, eps
+        self.steps = 0
+        self.moments: dict[str, tuple[Array, ...]] = {}
+        self.own: dict[str, Array] = {}
+
+    def step(self, gradients: Mapping[str, Array]) -> None:
+        """Move every parameter that has a gradient."""
+        pairs, new = list(_pairs(self.module, gradients)), {}
+        self.steps += 1
+        rows: dict[Any, list[tuple[Array, ...]]] = {}
+        for name, p, g in pairs:
+            if self.own.get(name) is not p:  # an array of somebody else's is not changed in place
+                new[name] = self.own[name] = p = p.copy(order="C")
+            if name not in self.moments:
+                self.moments[name] = tuple(np.zeros_like(p) for _ in range(self.kept))
+            rows.setdefault(p.dtype.type, []).append((p, np.require(g, requirements="CA"), *self.moments[name]))
+        for kind, of_kind in rows.items():
+            self._move(of_kind, kind)
+        if new:
+            self.module.update(new)
+
+    def _move(self, rows: list[tuple[Array, ...]], kind: Any) -> None:
+        raise NotImplementedError
+
+
+class Adam(_Adaptive):
     """Adam.
 
     m' = b1*m + (1-b1)*g,  v' = b2*v + (1-b2)*g^2,  p' = p - rate * (m'/(1-b1^t)) / (sqrt(v'/(1-b2^t)) + eps)
@@ -67,33 +101,43 @@ class Adam:
     {'weight': array([0.5], dtype=float32)}
     """
 
+    kept = 2
+
     def __init__(self, module: Module, rate: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8) -> None:
-        _positive("rate", rate)
+        super().__init__(module, rate, eps)
         for i in (0, 1):
             _fraction(f"betas[{i}]", betas[i])
-        if not eps >= 0:
-            raise ArgumentError(f"`eps` (={eps!r}) must not be negative")
-        self.module, self.rate, self.betas, self.eps = module, rate, betas, eps
-        self.steps = 0
-        self.moments: dict[str, tuple[Array, Array]] = {}
-        self.own: dict[str, Array] = {}
+        self.betas = betas
 
-    def step(self, gradients: Mapping[str, Array]) -> None:
-        """Move every parameter that has a gradient."""
-        pairs, new = list(_pairs(self.module, gradients)), {}
-        self.steps += 1
-        first, second = 1 - self.betas[0] ** self.steps, 1 - self.betas[1] ** self.steps
-        for name, p, g in pairs:
-            if self.own.get(name) is not p:  # an array of somebody else's is not changed in place
-                new[name] = self.own[name] = p = p.copy(order="C")
-            if name not in self.moments:
-                self.moments[name] = np.zeros_like(p), np.zeros_like(p)
-            m, v = self.moments[name]
-            kind = p.dtype.type
-            rates = (self.betas[0], 1 - self.betas[0], self.betas[1], 1 - self.betas[1], self.rate / first, second**-0.5, self.eps)
-            kernels.optim.adam(p, np.require(g, requirements="CA"), m, v, kernels.optim.Rates(*map(kind, rates)))
-        if new:
-            self.module.update(new)
+    def _move(self, rows: list[tuple[Array, ...]], kind: Any) -> None:
+        (b1, b2), (first, second) = self.betas, (1 - b**self.steps for b in self.betas)
+        rates = (b1, 1 - b1, b2, 1 - b2, self.rate / first, second**-0.5, self.eps)
+        kernels.optim.adam(rows, kernels.optim.AdamRates(*map(kind, rates)))
+
+
+class Adagrad(_Adaptive):
+    """Adagrad: every number has a step size of its own, which falls with the squares of its gradients so far.
+
+    s' = s + g^2,  p' = p - rate * g / (sqrt(s') + eps)
+
+    Moves the module's arrays in place, once it has replaced them by its own at the first step: keep copies (`state_dict`) of what you want to keep.
+
+    Source: Duchi, Hazan and Singer, JMLR 12, 2011, figure 1 with diagonal matrices; eps as in PyTorch.
+
+    >>> from npreparam import nn
+    >>> layer = nn.Scale(1, value=1.0)
+    >>> Adagrad(layer, rate=0.5).step({name: np.ones_like(tensor.value) for name, tensor in layer.parameters().items()})
+    >>> layer.state_dict()
+    {'weight': array([0.5], dtype=float32)}
+    """
+
+    kept = 1
+
+    def __init__(self, module: Module, rate: float = 1e-2, eps: float = 1e-10) -> None:
+        super().__init__(module, rate, eps)
+
+    def _move(self, rows: list[tuple[Array, ...]], kind: Any) -> None:
+        kernels.optim.adagrad(rows, kernels.optim.AdagradRates(kind(self.rate), kind(self.eps)))
 
 
 def _pairs(module: Module, gradients: Mapping[str, Array]) -> Iterator[tuple[str, Array, Array]]:

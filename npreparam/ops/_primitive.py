@@ -32,11 +32,14 @@ class Primitive:
         self.signature = inspect.signature(forward)
         self.plain = all(p.kind is p.POSITIONAL_OR_KEYWORD for p in self.signature.parameters.values())
         self.defaults = {name: p.default for name, p in self.signature.parameters.items() if p.default is not p.empty}
+        self.names = tuple(self.signature.parameters)
         self.rows: dict[tuple[str, ...], Rule] = {}
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """The call's arguments by name, defaults included; a ``*arrays`` parameter is one tuple."""
         if self.plain:  # `inspect` would take longer than a small primitive
+            if len(args) == len(self.names) and not kwargs:
+                return dict(zip(self.names, args, strict=True))
             given = self.defaults | dict(zip(self.signature.parameters, args, strict=False)) | kwargs
             if len(given) == len(self.signature.parameters) and len(args) + len(kwargs) <= len(given):
                 return {name: given[name] for name in self.signature.parameters}

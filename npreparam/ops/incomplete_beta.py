@@ -16,7 +16,7 @@ from npreparam._errors import ShapeError
 from npreparam.ops._primitive import gradient, primitive
 from npreparam.ops._validate import Array, same_dtype
 from npreparam.ops.arithmetic import add, div, exp, log, log1p, mul, neg, quiet, sub, summed_like
-from npreparam.ops.special import checked_noise, digamma, implicit, mapped, slope_in_value
+from npreparam.ops.special import checked_noise, digamma, implicit, mapped, only_arrays, slope_in_value
 from npreparam.ops.xlogy import xlog1py, xlogy
 
 
@@ -115,11 +115,13 @@ def beta_slope_b(a: Array, b: Array, z: Array) -> Array:
 
 def _slopes(a: Any, b: Any, z: Any) -> tuple[Array, ...]:
     """dz/da, and its derivatives in a and b at constant z; those are not differentiable once more."""
+    only_arrays("d(dz/da)/da and d(dz/da)/db of a Beta sample z", a, b, z)
     return mapped(kernels.incomplete_beta.apply_slopes, *_triple(a=a, b=b, z=z), outputs=3)
 
 
 def _mirrored(a: Any, b: Any, z: Any) -> tuple[Array, ...]:
-    """dz/db, and its derivatives in a and b at constant z."""
+    """dz/db, and its derivatives in a and b at constant z; those are not differentiable once more."""
+    only_arrays("d(dz/db)/da and d(dz/db)/db of a Beta sample z", a, b, z)
     return mapped(kernels.incomplete_beta.apply_mirrored_slopes, *_triple(a=a, b=b, z=z), outputs=3)
 
 

@@ -19,7 +19,7 @@ from npreparam import kernels
 from npreparam.ops._primitive import gradient, primitive
 from npreparam.ops._validate import Array, as_array
 from npreparam.ops.arithmetic import broadcast_pair, div, exp, log, mul, neg, quiet, sub, summed_like
-from npreparam.ops.special import checked_noise, digamma, implicit, lgamma, mapped, slope_in_value
+from npreparam.ops.special import checked_noise, digamma, implicit, lgamma, mapped, only_arrays, slope_in_value
 from npreparam.ops.xlogy import xlogy
 
 
@@ -87,6 +87,7 @@ def gamma_slope(concentration: Array, z: Array) -> Array:
 
 
 def _slope_in_concentration(concentration: Any, z: Any) -> Array:
+    only_arrays("d(dz/da)/da of a Gamma sample z of concentration a", concentration, z)
     concentration, z = broadcast_pair(as_array(concentration, "concentration"), as_array(z, "z"))
     return mapped(kernels.incomplete_gamma.apply_slopes, concentration, z, outputs=2)[1]
 

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from npreparam import kernels
 from npreparam._errors import ShapeError
 from npreparam.ops._primitive import gradient, primitive
 from npreparam.ops._validate import Array, as_dense, check_shape, same_dtype
@@ -79,11 +80,7 @@ def exp_remainder(x: Array) -> Array:
     >>> exp_remainder(np.array([1e-8, 1.0]))
     array([5.00000002e-17, 7.18281828e-01])
     """
-    x = as_dense(x, "x")
-    series = np.ones_like(x)
-    for k in range(16, 2, -1):
-        series = 1 + series * x / k
-    return np.where(np.abs(x) < 0.5, x * x / 2 * series, np.expm1(x) - np.where(x < 64, x, 0))
+    return kernels.sampling.exp_remainder(as_dense(x, "x"))
 
 
 gradient(exp_remainder, "x", lambda g, y, a: mul(g, expm1(a.x)))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from npreparam import kernels
+from npreparam._errors import ArgumentError
 from npreparam._shapes import as_int
 from npreparam.ops._primitive import gradient, primitive
 from npreparam.ops._validate import Array, as_array, same_dtype
@@ -176,6 +177,13 @@ def checked_noise(eps: Any, **parameters: Any) -> list[Array]:
 def implicit(g: Array, slope: Array, parameter: Any) -> Array:
     """A cotangent of a sample on its way to a parameter: g*dz/dtheta, summed to the parameter's shape."""
     return summed_like(mul(g, slope), parameter)
+
+
+def only_arrays(derivative: str, *arguments: Any) -> None:
+    """Raise ArgumentError where the tape wants to record how a sample's slope changes with its parameters, of which no derivative is known."""
+    if any(hasattr(type(argument), "__npreparam_apply__") for argument in arguments):
+        raise ArgumentError(f"the derivatives of {derivative} are not implemented: samples re-parameterized implicitly can be differentiated "
+                            "twice in their parameters, not three times; take the second derivative with create_graph=False")
 
 
 def slope_in_value(slope: Array, score: Array, log_density_slope: Array) -> Array:

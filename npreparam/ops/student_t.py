@@ -15,7 +15,7 @@ from npreparam.ops._primitive import gradient, primitive
 from npreparam.ops._validate import Array
 from npreparam.ops.arithmetic import add, broadcast_pair, div, exp, log, log1p, mul, neg, quiet, square, sub, summed_like
 from npreparam.ops.incomplete_beta import log_beta
-from npreparam.ops.special import checked_noise, digamma, implicit, mapped, slope_in_value
+from npreparam.ops.special import checked_noise, digamma, implicit, mapped, only_arrays, slope_in_value
 
 
 def t_log_density(df: Array, z: Array) -> Array:
@@ -76,6 +76,7 @@ def t_slope(df: Array, z: Array) -> Array:
 
 def _slopes(df: Any, z: Any) -> tuple[Array, ...]:
     """dz/dn, and its derivative in n at constant z; that is not differentiable once more."""
+    only_arrays("d(dz/dn)/dn of a StudentT sample z of n degrees of freedom", df, z)
     return mapped(kernels.student_t.apply_slopes, *broadcast_pair(df, z), outputs=2)
 
 

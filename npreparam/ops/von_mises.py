@@ -14,7 +14,7 @@ from npreparam.ops._primitive import gradient, primitive
 from npreparam.ops._validate import Array
 from npreparam.ops.arithmetic import broadcast_pair, div, exp, mul, neg, quiet, sub, summed_like
 from npreparam.ops.select import cos, sin
-from npreparam.ops.special import checked_noise, i1_i0, implicit, log_i0, mapped, slope_in_value
+from npreparam.ops.special import checked_noise, i1_i0, implicit, log_i0, mapped, only_arrays, slope_in_value
 
 
 def von_mises_log_density(concentration: Array, z: Array) -> Array:
@@ -77,6 +77,7 @@ def von_mises_slope(concentration: Array, z: Array) -> Array:
 
 def _slopes(concentration: Any, z: Any) -> tuple[Array, ...]:
     """dz/dk, and its derivative in k at constant z; that is not differentiable once more."""
+    only_arrays("d(dz/dk)/dk of a VonMises sample z of concentration k", concentration, z)
     return mapped(kernels.von_mises.apply_slopes, *broadcast_pair(concentration, z), outputs=2)
 
 

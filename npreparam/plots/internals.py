@@ -112,7 +112,7 @@ def _layers(output: Tensor) -> tuple[dict[int, int], list[tuple[int, int]], dict
             continue
         seen[key] = tensor
         labels[key] = (f"{(tensor.name or 'leaf') if node is None else node.primitive.name}\n{tensor.shape}", node is None)
-        for parent in () if node is None else node.parents():
+        for parent in () if node is None else node.parents:
             edges.append((parent.id if parent.node is None else parent.node.id, key))
             pending.append(parent)
     for key in sorted(seen):  # ids grow along every edge

@@ -136,10 +136,10 @@ def _ancestors(output: Tensor, wanted: set[Key]) -> set[int]:
         node = stack.pop()
         if node.id not in order:
             order[node.id] = node
-            stack += [parent.node for parent in node.parents() if parent.node is not None]
+            stack += [parent.node for parent in node.parents if parent.node is not None]
     needed: set[int] = set()
     for key in sorted(order):  # parents have smaller ids
-        if any(_key(parent) in wanted or parent.id in needed for parent in order[key].parents()):
+        if any(parent.id in needed or _key(parent) in wanted for parent in order[key].parents):
             needed.add(key)
     return needed
 
@@ -172,7 +172,7 @@ def _walk(output: Tensor, seed: Any, inputs: list[Tensor], create_graph: bool, h
 def _parent_cotangents(node: Node, gs: list[Any], needed: set[int], wanted: set[Key], create_graph: bool) -> list[tuple[Tensor, Any]]:
     """Evaluate the rules of one node that lead to a wanted tensor."""
     owing = {name: parents for name, parents in node.tensors.items()
-             if any(p.id in needed or (p.id, p.index) in wanted for p in parents if isinstance(p, Tensor))}
+             if any(isinstance(p, Tensor) and (p.id in needed or (p.id, p.index) in wanted) for p in parents)}
     if not owing:
         return []
     arguments = node.arguments if create_graph else {name: value_of(argument) for name, argument in node.arguments.items()}

@@ -21,20 +21,17 @@ _ids = itertools.count()  # next() is atomic, so tensors of several threads neve
 class Node:
     """One recorded call: the primitive, its arguments by name with Tensors where they were passed, and its output arrays.
 
-    `tensors` holds the arguments that are Tensors, or tuples with Tensors among them, as tuples.
+    `tensors` holds the arguments that are Tensors, or tuples with Tensors among them, as tuples; `parents` the Tensors among them.
     """
 
-    __slots__ = ("arguments", "id", "primitive", "tensors", "tuple_output", "values")
+    __slots__ = ("arguments", "id", "parents", "primitive", "tensors", "tuple_output", "values")
 
     def __init__(self, primitive: Primitive, arguments: dict[str, Any], values: tuple[Array, ...], tuple_output: bool) -> None:
         self.primitive, self.arguments, self.values, self.tuple_output = primitive, arguments, values, tuple_output
         self.tensors = {name: argument if isinstance(argument, tuple) else (argument,)
                         for name, argument in arguments.items() if _holds_tensor(argument)}
+        self.parents = [value for values in self.tensors.values() for value in values if isinstance(value, Tensor)]
         self.id = next(_ids)
-
-    def parents(self) -> list[Tensor]:
-        """The Tensors among the arguments."""
-        return [value for values in self.tensors.values() for value in values if isinstance(value, Tensor)]
 
 
 class Tensor:

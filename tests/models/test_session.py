@@ -17,10 +17,11 @@ def images(seed=0):
     return rng.random((20, 1, 4, 4)).astype(np.float32), rng.random((7, 1, 4, 4)).astype(np.float32)
 
 
-def session(kind=VAE, seed=5, data=0, rate=1e-2, **about):
+def session(kind=VAE, seed=5, data=0, rate=1e-2, optimizer="adam", **about):
     rng = np.random.default_rng(seed)
     model = ConvVAE((1, 4, 4), 2, (3,), rng=rng) if kind is ConvVAE else kind((1, 4, 4), 8, 2, rng=rng)
-    return Session(model, *images(data), rate=rate, batch=6, seed=seed, about={"model": kind.__name__, **about})
+    return Session(model, *images(data), rate=rate, batch=6, seed=seed, about={"model": kind.__name__, **about},
+                   optimizer=optimizer)
 
 
 def run(s, steps=None):
@@ -34,14 +35,14 @@ def assert_same_state(a, b):
         assert_same_bits(a[name], b[name])
 
 
-@pytest.mark.parametrize("kind", [VAE, IWAE, ConvVAE])
-def test_resumed_runs_have_the_same_bits(kind):
-    whole = run(session(kind)).state()
+@pytest.mark.parametrize(("kind", "optimizer"), [(VAE, "adam"), (IWAE, "adam"), (ConvVAE, "adam"), (VAE, "adagrad")])
+def test_resumed_runs_have_the_same_bits(kind, optimizer):
+    whole = run(session(kind, optimizer=optimizer)).state()
     for steps in range(10):
-        first = session(kind)
+        first = session(kind, optimizer=optimizer)
         if steps:
             run(first, steps)
-        second = session(kind)
+        second = session(kind, optimizer=optimizer)
         second.restore(first.state())
         assert_same_state(second.state(), first.state())
         assert_same_state(run(second).state(), whole)
@@ -67,6 +68,7 @@ def test_an_unrestored_run_differs():
 
 @pytest.mark.parametrize(("other", "message"), [
     ({"kind": IWAE}, "model is 'IWAE' there and 'VAE' here"), ({"seed": 6}, "seed is 6 there and 5 here"), ({"rate": 1e-3}, "rate is 0.001 there"),
+    ({"optimizer": "adagrad"}, "optimizer is 'adagrad' there and 'adam' here"),
     ({"data": 1}, "images is '20x1x4x4 "), ({"latent": 3}, "latent is 3 there and None here"),
 ])
 def test_a_state_of_another_run_is_refused_and_nothing_changes(other, message):
@@ -92,15 +94,15 @@ def retold(**changes):
     return change
 
 
-NAME = "adam 1/to_mu.weight"
+NAME = "moment 1/to_mu.weight"
 DAMAGES = {
     "no epoch": retold(epoch=None), "no about": retold(about=None), "no history": retold(history=None), "no generator": retold(rng=None),
     "a generator of nonsense": retold(rng={"bit_generator": "PCG64"}), "another generator": retold(rng={"bit_generator": "nonsense"}),
     "text for an epoch": retold(epoch="1"), "a truth for an epoch": retold(epoch=True), "another epoch": retold(epoch=2),
-    "fewer steps": retold(**{"adam steps": 1}), "a history too long": retold(history=[{}, {}, {}]),
+    "fewer steps": retold(**{"steps": 1}), "a history too long": retold(history=[{}, {}, {}]),
     "no moment": lambda state: {NAME: None}, "no pair of moments": lambda state: {NAME: None, NAME.replace("1", "0"): None},
     "a moment of another shape": lambda state: {NAME: state[NAME][:1]}, "a moment in float64": lambda state: {NAME: state[NAME].astype(np.float64)},
-    "a moment of nobody": lambda state: {"adam 0/nobody": np.zeros(1, np.float32)},
+    "a moment of nobody": lambda state: {"moment 0/nobody": np.zeros(1, np.float32)},
     "a moment of a parameter that is missing": lambda state: {"model/to_mu.weight": None},
     "an order of floats": lambda state: {"order": state["order"].astype(np.float64)},
     "an order beyond the images": lambda state: {"order": state["order"] + 1}, "one image twice": lambda state: {"order": 0 * state["order"]},
@@ -134,6 +136,11 @@ def test_a_restored_run_does_not_share_its_arrays():
 def test_a_batch_beyond_the_images_is_refused():
     with pytest.raises(ArgumentError, match=r"`batch` \(=21\) must not be larger than the number of images \(=20\)"):
         Session(VAE((1, 4, 4), 8, 2, rng=np.random.default_rng(0)), *images(), rate=0.1, batch=21, seed=0, about={})
+
+
+def test_an_unknown_optimizer_is_refused():
+    with pytest.raises(ArgumentError, match=r"`optimizer` \(='lion'\) must be one of adam, adagrad"):
+        session(optimizer="lion")
 
 
 def test_a_loss_that_is_not_finite_stops_the_run():

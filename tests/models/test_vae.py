@@ -130,9 +130,14 @@ def test_an_image_without_pixels_is_refused(image):
         VAE(image, rng=np.random.default_rng(0))
 
 
-def test_begins_with_the_priors_variance():
-    model = VAE(IMAGE, 6, 2, rng=np.random.default_rng(0))
-    assert not model.encode(batch(dtype=np.float32)[0])[1].any()
+def test_every_layer_begins_within_the_root_of_its_inputs():
+    """The published set-up; He's normal weights would exceed the limit, and biases of 0 are not drawn."""
+    model = VAE((1, 28, 28), 40, 5, rng=np.random.default_rng(0))
+    for _, layer in model.children():
+        limit = np.float32(layer.weight.shape[1] ** -0.5)
+        for p in (layer.weight.value, layer.bias.value):
+            assert 0 < np.abs(p).max() <= limit
+            assert p.all()
 
 
 def test_an_extreme_logvar_stays_finite():

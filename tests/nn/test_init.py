@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from npreparam import ArgumentError
-from npreparam.nn import ConvTranspose2d, Linear, he_normal
+from npreparam.nn import ConvTranspose2d, Linear, fan_in_uniform, he_normal
 from tests.tolerances import assert_same_bits
 
 
@@ -42,3 +42,24 @@ def test_same_generator_same_bits_in_either_dtype():
     single, double = (he_normal((3, 4), np.random.default_rng(1), dtype) for dtype in (np.float32, np.float64))
     assert single.dtype == np.float32
     assert_same_bits(single, double.astype(np.float32))
+
+
+def test_uniform_weights_and_biases_fill_the_interval_and_no_more():
+    """z = (mean square / (1/(3*fan_in)) - 1) / sqrt(4/(5n)) is nearly N(0, 1): the square of U(-1, 1) has mean 1/3 and variance 4/45."""
+    layer = Linear(50, 4000, rng=np.random.default_rng(0), dtype=np.float64, init="fan_in_uniform")
+    for w in (layer.weight.value, layer.bias.value):
+        assert np.abs(w).max() <= 50**-0.5
+        assert abs(((w**2).mean() * 3 * 50 - 1) / np.sqrt(4 / (5 * w.size))) < 6
+        wrong = ((w**2).mean() * 50 / 2 - 1) / np.sqrt(4 / (5 * w.size))  # He's variance would be told apart
+        assert abs(wrong) > 6
+    single, double = (fan_in_uniform((3, 4), np.random.default_rng(1), dtype) for dtype in (np.float32, np.float64))
+    assert_same_bits(single, double.astype(np.float32))
+
+
+def test_linears_biases_begin_at_0_by_default_and_another_init_is_refused():
+    assert not Linear(2, 3, rng=np.random.default_rng(0)).bias.value.any()
+    assert Linear(2, 3, bias=False, rng=np.random.default_rng(0), init="fan_in_uniform").bias is None
+    with pytest.raises(ArgumentError, match=r"`init` \(='zeros'\) must be one of he_normal, fan_in_uniform"):
+        Linear(2, 3, rng=np.random.default_rng(0), init="zeros")
+    with pytest.raises(ArgumentError, match=r"`rng` \(=0\) must be a NumPy Generator"):
+        fan_in_uniform((2, 3), 0)

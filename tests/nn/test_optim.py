@@ -5,8 +5,10 @@ import math
 import numpy as np
 import pytest
 
+import npreparam
 from npreparam import ArgumentError
-from npreparam.nn import SGD, Adam, Linear
+from npreparam.nn import SGD, Adagrad, Adam, Linear, Module
+from npreparam.tape import Tensor
 from tests.tolerances import assert_same_bits, assert_within, relative_bound, unit
 
 STEPS = 12
@@ -21,9 +23,13 @@ def gradients(module, steps=STEPS):
     return [{name: rng.standard_normal(p.shape).astype(p.dtype) for name, p in module.parameters().items()} for _ in range(steps)]
 
 
-def run(module, optimizer, given):
+def run_all(optimizer, given):
     for g in given:
         optimizer.step(g)
+
+
+def run(module, optimizer, given):
+    run_all(optimizer, given)
     return module.weight.value
 
 
@@ -116,7 +122,87 @@ def test_adams_first_step_is_rate_times_the_sign():
     assert_within(module.weight.value, -0.5 * np.sign(g), relative_bound(16, 0.5, np.float64))
 
 
-@pytest.mark.parametrize("name", ["sgd", "momentum", "decay", "adam"])
+def adagrad_twin(p, given, rate, eps):
+    """Duchi et al. with a diagonal, one number at a time in Python floats; with the sum of the moves' magnitudes."""
+    p, moved = p.copy(), np.zeros(p.shape)
+    for at in np.ndindex(p.shape):
+        s = 0.0
+        for g in (g["weight"][at] for g in given):
+            s += g * g
+            step = rate * g / (math.sqrt(s) + eps)
+            p[at] -= step
+            moved[at] += abs(step)
+    return p, moved
+
+
+def adagrad_bound(p, moved, dtype):
+    """Each of STEPS moves passes at most 2 roundings for each term of s, 6 more, and STEPS subtractions; p and all moves bound what is rounded."""
+    return 2 * relative_bound(2 * STEPS + 6 + STEPS, np.abs(p) + moved, dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("rate", "eps"), [(1e-2, 1e-10), (0.5, 0.125), (0.1, 0.0)])
+def test_adagrad_equals_its_algorithm(rate, eps, dtype):
+    module = layer(dtype)
+    start, given = module.weight.value.astype(np.float64), gradients(module)
+    wide = [{name: g.astype(np.float64) for name, g in step.items()} for step in given]
+    expected, moved = adagrad_twin(start, wide, rate, eps)
+    assert_within(run(module, Adagrad(module, rate, eps), given), expected, adagrad_bound(start, moved, dtype))
+
+
+@pytest.mark.parametrize("fault", ["eps inside the root", "no sum", "mean of the squares", "a step late"])
+def test_planted_faults_of_adagrad_are_caught(fault):
+    module, rate, eps = layer(), 1e-2, 1e-3
+    start, given = module.weight.value.copy(), gradients(module)
+    expected, moved = adagrad_twin(start, given, rate, eps)
+    p, s = start.copy(), 0.0
+    for t, g in enumerate((g["weight"] for g in given), 1):
+        before, s = s, (0 if fault == "no sum" else s) + g * g
+        scale = {"mean of the squares": s / t, "a step late": before if t > 1 else s}.get(fault, s)
+        p = p - rate * g / (np.sqrt(scale + eps) if fault == "eps inside the root" else np.sqrt(scale) + eps)
+    with pytest.raises(AssertionError, match="permitted error"):
+        assert_within(p, expected, adagrad_bound(start, moved, np.float64))
+
+
+def test_adagrad_on_a_constant_gradient_moves_by_the_roots_of_harmonic_numbers():
+    """s = t*g^2 in numbers that do not round, so that the t-th move is rate/sqrt(t), whatever the gradient's size."""
+    module = layer()
+    module.update({"weight": np.zeros((2, 3))})
+    run(module, Adagrad(module, 0.5, eps=0.0), [{"weight": np.array([[1.0, -2.0, 0.25], [3.0, -5.0, 2.0**-60]])}] * STEPS)
+    total = 0.5 * math.fsum(t**-0.5 for t in range(1, STEPS + 1))
+    assert_within(module.weight.value, -total * np.array([[1, -1, 1], [1, -1, 1]]), relative_bound(4 * STEPS, total, np.float64))
+
+
+@pytest.mark.parametrize("make", [Adam, Adagrad])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_number_moves_the_same_wherever_it_lies_and_with_any_number_of_threads(make, dtype):
+    """Pieces of several arrays, of lengths that are no multiple of a piece or a vector; each number has the bits it has alone."""
+    rng = np.random.default_rng(0)
+    starts, *given = ([rng.standard_normal(size).astype(dtype) for size in (1, 8192, 300_001, 17)] for _ in range(4))
+
+    class Several(Module):
+        def __init__(self, chosen):
+            for number, p in enumerate(starts):
+                setattr(self, f"p{number}", Tensor(p[chosen]))
+
+    def moved(chosen=slice(None)):
+        module = Several(chosen)
+        run_all(make(module, 0.1), [{f"p{number}": g[chosen] for number, g in enumerate(step)} for step in given])
+        return module.state_dict()
+
+    threads, whole = npreparam.get_num_threads(), moved()
+    try:
+        for count in (1, 3):
+            npreparam.set_num_threads(count)
+            for name, value in moved().items():
+                assert_same_bits(value, whole[name])
+    finally:
+        npreparam.set_num_threads(threads)
+    for name, value in moved(slice(-1, None)).items():
+        assert_same_bits(value, whole[name][-1:])
+
+
+@pytest.mark.parametrize("name", ["sgd", "momentum", "decay", "adam", "adagrad"])
 def test_pytorch_agrees(name):
     torch = pytest.importorskip("torch")
     module = layer()
@@ -127,6 +213,7 @@ def test_pytorch_agrees(name):
         "momentum": lambda: (SGD(module, 0.1, 0.9), torch.optim.SGD([theirs], 0.1, 0.9)),
         "decay": lambda: (SGD(module, 0.1, 0.9, 0.01), torch.optim.SGD([theirs], 0.1, 0.9, weight_decay=0.01)),
         "adam": lambda: (Adam(module, 0.01), torch.optim.Adam([theirs], 0.01)),
+        "adagrad": lambda: (Adagrad(module, 0.01), torch.optim.Adagrad([theirs], 0.01)),
     }[name]()
     run(module, ours, given)
     for g in given:
@@ -134,6 +221,8 @@ def test_pytorch_agrees(name):
         optimizer.step()
     if name == "adam":
         bound = 2 * adam_bound(start, adam_twin(start, given, 0.01, 0.9, 0.999, 1e-8)[1], np.float64)
+    elif name == "adagrad":
+        bound = 2 * adagrad_bound(start, adagrad_twin(start, given, 0.01, 1e-10)[1], np.float64)
     else:  # a gradient enters p with a factor of at most rate/(1 - momentum), and passes at most 5 roundings in each step, on both sides
         total = np.abs(start) + sum(np.abs(g["weight"]) for g in given) + STEPS * np.abs(start)
         bound = 2 * relative_bound(5 * STEPS, total, np.float64)
@@ -161,13 +250,13 @@ def test_a_gradient_array_may_be_reused_by_its_owner():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_dtype_stays(dtype):
-    for make in (lambda m: SGD(m, 0.1, 0.9, 0.01), Adam):
+    for make in (lambda m: SGD(m, 0.1, 0.9, 0.01), Adam, Adagrad):
         module = layer(dtype)
         assert run(module, make(module), gradients(module)).dtype == dtype
         assert unit(module.weight.dtype) == unit(dtype)
 
 
-@pytest.mark.parametrize("make", [lambda m: SGD(m, 0.1, 0.9), Adam])
+@pytest.mark.parametrize("make", [lambda m: SGD(m, 0.1, 0.9), Adam, Adagrad])
 def test_a_gradient_that_is_not_finite_moves_its_own_number_alone(make):
     """And without a warning, which would be an error here."""
     module, twin = layer(np.float32), layer(np.float32)
@@ -189,6 +278,8 @@ BAD = {
     "Adam(betas=(0.9, 1))": (lambda m: Adam(m, 0.1, (0.9, 1)), r"`betas\[1\]` \(=1\) must lie in \[0, 1\)"),
     "an unknown name": (lambda m: Adam(m).step({"weights": np.zeros((2, 3))}), "no parameters of Linear: weights"),
     "Adam(eps=-1)": (lambda m: Adam(m, eps=-1), r"`eps` \(=-1\) must not be negative"),
+    "Adagrad(rate=0)": (lambda m: Adagrad(m, 0), r"`rate` \(=0\) must be positive"),
+    "Adagrad(eps=nan)": (lambda m: Adagrad(m, eps=float("nan")), r"`eps` \(=nan\) must not be negative"),
     "another shape": (lambda m: SGD(m, 0.1).step({"weight": np.zeros(3)}),
                       r"gradient of weight is float64 \(3,\), but must be float64 \(2, 3\)"),
     "another dtype": (lambda m: Adam(m).step({"weight": np.zeros((2, 3), np.float32)}), "gradient of weight is float32"),

@@ -7,7 +7,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from npreparam import UnusedInputError, ops
+from npreparam import ArgumentError, UnusedInputError, ops
 from npreparam.ops.dirichlet import standard_dirichlet_rsample
 from npreparam.ops.incomplete_beta import beta_slope_a, beta_slope_b, betainc, betaincinv, standard_beta_rsample
 from npreparam.ops.incomplete_gamma import gamma_slope, gammainc, gammaincinv, standard_gamma_rsample
@@ -34,7 +34,7 @@ def gamma_truth(a, z):
 
 
 def beta_truth(a, b, z):
-    a, b, z = (mpmath.mpf(float(v)) for v in (a, b, z))
+    a, b, z = map(mpmath.mpf, (a, b, z))
     density = mpmath.exp((a - 1) * mpmath.log(z) + (b - 1) * mpmath.log(1 - z)) / mpmath.beta(a, b)
     if z < a / (a + b):
         return -derivative(lambda t: mpmath.betainc(t, b, 0, z, regularized=True), a) / density
@@ -222,3 +222,55 @@ def test_the_same_noise_in_pytorch():
     x, one = np.array([0.3, 0.6]), np.array([1.0, 2.0])
     theirs = torch._dirichlet_grad(*(torch.from_numpy(v) for v in (x, one, total))).numpy()
     assert_within(beta_slope_a(one, total - one, x) / (1 - x), theirs, 1e-3 * np.abs(theirs))
+
+
+def dirichlet_slopes(a, z):
+    """dz_j/da_i as row j, column i, in mpmath's numbers."""
+    slopes = [beta_truth(a[i], sum(a) - a[i], z[i]) for i in range(len(a))]
+    return [[s * (1 if i == j else -z[j] / (1 - z[i])) for i, s in enumerate(slopes)] for j in range(len(a))]
+
+
+def test_second_derivatives_of_a_dirichlet_sample_follow_it_along_its_slopes():
+    """d/da_k of the gradient of f(z) = sum of c*z^2 is its derivative where a moves along axis k and z along dz/da_k.
+
+    The witness differentiates -(dF/da)/f in 60 digits. Each result sums products of at most three factors: slopes, their derivatives, and
+    numbers of at most 2*c/(1 - z)^2; ULPS is the accuracy of each slope and of its derivatives relative to their size beside 1.
+    """
+    a, z, c = np.array([0.7, 2.0, 3.5]), np.array([0.2, 0.3, 0.5]), np.array([1.0, -2.0, 0.5])
+    tensor = Tensor(a)
+    slope = grad(ops.sum(ops.mul(ops.square(standard_dirichlet_rsample(tensor, z)), c)), tensor, create_graph=True)
+    second = np.array([grad(slope, tensor, e) for e in np.eye(3)])
+    with mpmath.workdps(60):
+        here, rates = [mpmath.mpf(v) for v in a], dirichlet_slopes(a, z)
+
+        def gradient_at(k, step):
+            moved = [v + step * (i == k) for i, v in enumerate(here)]
+            there = [mpmath.mpf(v) + step * rates[j][k] for j, v in enumerate(z)]
+            return [sum(2 * c[j] * there[j] * row[i] for j, row in enumerate(dirichlet_slopes(moved, there))) for i in range(3)]
+
+        step = mpmath.mpf(10) ** -12  # its square is far below u, and 60 digits are far below its product with u
+        both = [(gradient_at(k, step), gradient_at(k, -step)) for k in range(3)]
+        truth = np.array([[float((up[i] - down[i]) / (2 * step)) for up, down in both] for i in range(3)])
+    size = 9 * (2 * np.abs(c).max() / (1 - z).min() ** 2) * (1 + np.abs(np.array(rates, float)).max()) ** 2
+    assert_within(second, truth, function_bound(ULPS, size, np.float64))
+    assert np.abs(second - second.T).max() > function_bound(ULPS, size, np.float64)  # the fields do not commute
+
+
+THRICE = {
+    "Beta": (lambda t: standard_beta_rsample(t, np.array(2.0), np.array(0.4)), r"d\(dz/da\)/da and d\(dz/da\)/db of a Beta sample z"),
+    "Beta, b": (lambda t: standard_beta_rsample(np.array(2.0), t, np.array(0.4)), r"d\(dz/db\)/da and d\(dz/db\)/db of a Beta sample z"),
+    "Gamma": (lambda t: standard_gamma_rsample(t, np.array(0.4)), r"d\(dz/da\)/da of a Gamma sample z of concentration a"),
+    "Dirichlet": (lambda t: ops.sum(ops.square(standard_dirichlet_rsample(ops.mul(t, np.ones(2)), np.array([0.4, 0.6])))), "of a Beta sample z"),
+    "StudentT": (lambda t: standard_t_rsample(t, np.array(0.4)), r"d\(dz/dn\)/dn of a StudentT sample z of n degrees of freedom"),
+    "VonMises": (lambda t: von_mises_rsample(t, np.array(0.4)), r"d\(dz/dk\)/dk of a VonMises sample z of concentration k"),
+}
+
+
+@pytest.mark.parametrize("name", THRICE)
+def test_a_third_derivative_is_refused_by_name(name):
+    f, missing = THRICE[name]
+    t = Tensor(np.array(1.5))
+    first = grad(f(t), t, create_graph=True)
+    assert np.isfinite(grad(first, t))
+    with pytest.raises(ArgumentError, match=f"the derivatives of .*{missing} are not implemented: .* twice .* with create_graph=False"):
+        grad(first, t, create_graph=True)
