@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from npreparam import Window, get_num_threads, ops, set_num_threads
-from npreparam.kernels import _correlate, _plan, _threads
+from npreparam.kernels import _correlate, _plan, _reduce
 from tests import naive
 from tests.tolerances import assert_same_bits
 
@@ -44,7 +44,8 @@ def all_three(x, w, b, geometry):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("case", GEOMETRIES)
 def test_thread_count_changes_no_bit(case, dtype, monkeypatch):
-    monkeypatch.setattr(_threads, "run_together", run_on_all_threads)
+    for product in (_correlate, _reduce):
+        monkeypatch.setattr(product, "SMALL_PRODUCT", 0)  # else one thread does so little work
     arguments = draw(np.random.default_rng(1), case, dtype)
     set_num_threads(1)
     expected = all_three(*arguments)
@@ -63,16 +64,6 @@ def test_packed_and_unpacked_weights_give_the_same_bits(case, dtype, monkeypatch
     monkeypatch.setattr(_correlate, "UNPACKED_TILES", 10**9)
     assert_same_bits(ops.conv2d(x, w, b, *geometry), packed)
     assert_same_bits(ops.matmul(x[0, 0], x[0, 0].T), product)
-
-
-def run_on_all_threads(kernel, counters, release, *args, small=False):
-    """`run_together` without its exemption for small work, so that small arrays are shared out too."""
-    others = [threading.Thread(target=kernel, args=(counters, helper % 2, *args)) for helper in range(1, get_num_threads())]
-    for other in others:
-        other.start()
-    kernel(counters, 0, *args)
-    for other in others:
-        other.join()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
