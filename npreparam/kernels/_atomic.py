@@ -119,8 +119,8 @@ def wait_awake(jobs: Any) -> Any:
 def draw(counters: Any, stage: int, worker: int, chunks: int) -> int:
     """A chunk of a stage that no other thread gets, or -1 where none is left.
 
-    Workers of even number draw from the first chunk on, the others from the last: each thread goes through neighbouring chunks, which share weights and pixels,
-    and yet none has to wait for another with more than a chunk.
+    Workers of even number draw from the first chunk on, the others from the last: each thread goes through neighbouring chunks, which share
+    weights and pixels, and yet none has to wait for another with more than a chunk.
     """
     base = COUNTERS * stage
     if add(counters, base + DRAWN) >= chunks:

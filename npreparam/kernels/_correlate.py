@@ -219,8 +219,7 @@ def work(counters: Any, worker: int, tasks: int, share: int, room: int, plan: Pl
 def _share(plan: Plan, images: int, threads: int) -> int:
     """Tasks in a chunk: whole strips where there are enough for all threads, else fewer blocks, so that a strip is padded by several."""
     blocks, strips = -(-plan.rows // plan.tile_rows), images * plan.groups * plan.strips
-    products = plan.tile_rows * int(plan.problems[:, (TAPS, HEIGHT, WIDTH)].prod(axis=1).sum())  # of a block with all strips
-    fewest = 1 + COMPUTED_AT_LEAST * plan.strips // max(1, products)
+    fewest = 1 + COMPUTED_AT_LEAST * plan.strips // max(1, plan.products)
     if strips >= CHUNKS_PER_THREAD * threads:
         return blocks * max(1, fewest // blocks)
     return max(fewest, strips * blocks // (CHUNKS_PER_THREAD * threads))

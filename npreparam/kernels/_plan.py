@@ -24,7 +24,9 @@ from npreparam.kernels import _cpu
 
 Ints = NDArray[np.int64]
 CACHED_PLANS = 256
-STRIP_BYTES = 256 * 1024  # of padded rows: they stay in the second-level cache of their thread while all blocks of weights pass over them
+STRIP_BYTES = 512 * 1024  # of padded rows: they stay in the second-level cache of their thread while all blocks of weights pass over them
+TASK_PRODUCTS = 2_500_000  # of a strip and one block of weights, about: so that threads end at the same time
+HALO = 4  # a strip has at least so many times the rows that its taps reach below it
 
 # columns of the table of problems
 TAPS, FIRST_TAP, HEIGHT, WIDTH, ORIGIN = range(5)
@@ -70,6 +72,7 @@ class Plan(NamedTuple):
     band: int  # output rows of a strip
     gapless: bool  # the output rows of a strip are one long row, in the padded planes as in the output
     held: int  # elements of the padded rows of a strip, of all channels of one group
+    products: int  # multiply-adds of one block of output channels over an image
     row: int  # elements of one padded row
     out: tuple[int, int, int, int]  # strides of the output: image, channel, row, column
 
@@ -97,11 +100,12 @@ def tiles(size: Pair, row: int, width: int) -> int:
     return -(-((height - 1) * row + columns) // width)
 
 
-def _bands(size: Pair, reach: int, row: int, width: int, row_bytes: int) -> Pair:
-    """(strips, output rows of a strip): padded rows of about STRIP_BYTES, cut where fewest pixels of tiles are wasted."""
+def _bands(size: Pair, reach: int, row: int, width: int, row_bytes: int, row_products: int) -> Pair:
+    """(strips, output rows of a strip), cut where fewest pixels of tiles are wasted."""
     height, columns = max(1, size[0]), max(1, size[1])
-    most = min(height, max(STRIP_BYTES // max(1, row_bytes) - reach, reach, 1))
-    best = min(range(-(-most // 2), most + 1), key=lambda band: (_covered(height, band, columns, row, width), -band))
+    most = min(STRIP_BYTES // max(1, row_bytes) - reach, TASK_PRODUCTS // max(1, row_products))
+    most = min(height, max(most, HALO * reach, 1))
+    best = min(range(most - most // 4, most + 1), key=lambda band: (_covered(height, band, columns, row, width), -band))
     return -(-height // best), best
 
 
@@ -123,9 +127,9 @@ def forward(x_shape: tuple[int, ...], w_shape: tuple[int, ...], window: Window, 
     (hq, wq), rows = source.plane, outputs // window.groups
     width = tile_width(rows, itemsize)
     channel = len(source.row_phases) * len(source.spans) * wq  # elements of one row of all planes of a channel
-    strips, band = _bands((ho, wo), hq - ho, wq, width, inputs * channel * itemsize)
-    held = band + hq - ho
     taps = inputs * kh * kw
+    strips, band = _bands((ho, wo), hq - ho, wq, width, inputs * channel * itemsize, taps * tile_rows(rows) * wq)
+    held = band + hq - ho
     return source._replace(held=held), _plan([[taps, 0, ho, wo, 0]], _input_offsets(source, inputs, window, held), np.arange(taps),
                                              (rows * taps, taps), window.groups, rows, (strips, band, inputs * channel * held), wq, width,
                                              (outputs * ho * wo, ho * wo, wo, 1))
@@ -161,7 +165,7 @@ def input_grad(gy_shape: tuple[int, ...], w_shape: tuple[int, ...], x_size: Pair
     none = np.zeros(1, np.int64)
     per_group, width = outputs // window.groups, tile_width(inputs, itemsize)
     height, columns = (max((count for _, count, *_ in phases), default=0) for phases in (rows_of, columns_of))
-    strips, band = _bands((height, columns), reach, wq, width, per_group * wq * itemsize)
+    strips, band = _bands((height, columns), reach, wq, width, per_group * wq * itemsize, per_group * kh * kw * tile_rows(inputs) * columns)
     held = band + reach
     source = _source(outputs, (size[0], size[1]), (top, left), (1, 1), (none, none), (hq, wq), held)
     o = np.arange(per_group, dtype=np.int64)[:, None, None]
@@ -235,5 +239,6 @@ def _plan(problems: list[list[int]], offsets: Any, weight_offsets: Any, weight_s
     adjacent = tile_rows(rows) > 1 and np.array_equal(weight_offsets, np.arange(weight_offsets.size))
     gapless = len(table) == 1 and table[0, WIDTH] == row and out[2:] == (row, 1)
     strips, band, held = strip
+    products = tile_rows(rows) * int(table[:, (TAPS, HEIGHT, WIDTH)].prod(axis=1).sum())
     return Plan(table, np.ascontiguousarray(offsets, np.int64).ravel(), weight_offsets, weight_strides, adjacent, groups, rows,
-                tile_rows(rows), width, strips, band, bool(gapless), held, row, out)
+                tile_rows(rows), width, strips, band, bool(gapless), held, products, row, out)

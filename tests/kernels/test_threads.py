@@ -40,7 +40,7 @@ def failing(counters, side, raiser):
 @pytest.mark.parametrize("raiser", ["caller", "helper"])
 def test_an_error_of_any_thread_is_raised_and_nobody_hangs(raiser):
     with pytest.raises(MemoryError, match=raiser):
-        _threads.run_together(failing, new_counters(2), close, raiser)
+        _threads.run_together(failing, new_counters(2), close, raiser, threads=4)
     helpers = [thread for thread in threading.enumerate() if thread.name.startswith("npreparam")]
     assert len(helpers) >= 3  # still alive, and at work again:
     x = np.ones((2, 64, 40, 40), np.float32)
