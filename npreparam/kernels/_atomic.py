@@ -89,9 +89,9 @@ def close(counters: np.ndarray[Any, np.dtype[np.int64]]) -> None:
 
 
 @kernel
-def enter(counters: Any, side: int) -> None:
+def enter(counters: Any, worker: int) -> None:
     """Tell helpers that are awake that the caller is inside a kernel: the interpreter lock is free, and there is work."""
-    if side == 0 and counters[-1] != 0:
+    if worker == 0 and counters[-1] != 0:
         add_there(counters[-1])
 
 
@@ -116,15 +116,16 @@ def wait_awake(jobs: Any) -> Any:
 
 
 @kernel
-def draw(counters: Any, stage: int, side: int, chunks: int) -> int:
+def draw(counters: Any, stage: int, worker: int, chunks: int) -> int:
     """A chunk of a stage that no other thread gets, or -1 where none is left.
 
-    Side 0 draws from the first chunk on, side 1 from the last: each thread goes through neighbouring chunks, which share weights and pixels,
-    and yet none has to wait for another with more than a chunk.
+    Workers of even number draw from the first chunk on, the others from the last: each thread goes through neighbouring chunks, which share
+    weights and pixels, and yet none has to wait for another with more than a chunk.
     """
     base = COUNTERS * stage
     if add(counters, base + DRAWN) >= chunks:
         return -1
+    side = worker & 1
     mine = add(counters, base + SIDES + side)
     return chunks - 1 - mine if side else mine
 

@@ -21,8 +21,8 @@ from npreparam.kernels._compile import by_type, kernel
 from npreparam.kernels._memory import Strided
 from npreparam.kernels._pair import ROWS as PAIR_ROWS
 from npreparam.kernels._pair import pair_tile, single_pair_tile
-from npreparam.kernels._plan import FIRST_TAP, HEIGHT, ORIGIN, PER_ROW, TAPS, TILES, WIDTH, Plan, Source
-from npreparam.kernels._prepare import prepare
+from npreparam.kernels._plan import FIRST_TAP, HEIGHT, ORIGIN, TAPS, WIDTH, Plan, Source
+from npreparam.kernels._prepare import fill_strip, pack_block
 from npreparam.kernels._scratch import scratch
 from npreparam.kernels._tile import single_tile, tile, unpacked_tile
 
@@ -31,7 +31,8 @@ SMALL_PRODUCT = 200_000  # multiply-adds below which waking a second thread cost
 COPIED_AT_LEAST = 25_000  # elements in one call of a copying kernel
 COMPUTED_AT_LEAST = 1_000_000  # multiply-adds in one call of the product kernel
 UNPACKED_TILES = 32  # tiles over the same weights up to which packing them costs more than it saves
-PADDED_AT_ONCE = 4 * 2**20  # bytes of padded images that stay in the last-level cache between the copy and the product
+CHUNKS_PER_THREAD = 4  # at least, so that no thread waits long for another
+LINE = 32  # elements: no two threads write to neighbouring cache lines
 
 
 @kernel
@@ -61,7 +62,7 @@ class Operands(NamedTuple):
     packed: Any  # weights in tiles; empty where they are read where they lie
     x: Strided
     source: Source
-    padded: Any  # images in planes
+    padded: Any  # for each thread, the rows of a strip in planes
     start: Any  # what each output channel's sums begin with
     floor: Any
     y: Any
@@ -80,151 +81,167 @@ class PairOperands(NamedTuple):
     y: Any
 
 
-class Block(NamedTuple):
-    """Which tiles: those of one block of output channels of one image."""
+class Place(NamedTuple):
+    """One block of output channels over one strip of rows of one image, and where the thread's padded rows begin."""
 
-    first_image: int  # of the images in `padded`
-    image: int  # counted from there
+    image: int
     group: int
+    first: int  # row
     block: int
+    padded: int
 
 
 @kernel
-def place_tile(t: int, place: Block, problem: Any, plan: Plan) -> tuple[int, int, int, int]:
-    """Tile t of a problem: (row, column) of its first output pixel, where that pixel is in the padded images, and in the output."""
-    per_row = problem[PER_ROW]
-    if per_row:
-        r, c = t // per_row, (t % per_row) * plan.width
-    else:
-        r, c = t * plan.width // plan.row, t * plan.width % plan.row
-    x = place.image * plan.image + place.group * (plan.image // plan.groups) + r * plan.row + c
+def strip_size(place: Place, problem: Any, plan: Plan) -> tuple[int, int]:
+    """(height, columns) of what a problem computes of a strip; a height of 0 or less for nothing."""
+    height = min(plan.band, problem[HEIGHT] - place.first)
+    return (min(1, height), height * problem[WIDTH]) if plan.gapless else (height, problem[WIDTH])
+
+
+@kernel
+def next_tile(r: int, c: int, columns: int, plan: Plan) -> tuple[int, int]:
+    """(row, column) of the first pixel of the tile after the one at (r, c): rows of tiles where they fit, else on in the padded rows."""
+    c += plan.width
+    if columns % plan.width == 0:
+        return (r, c) if c < columns else (r + 1, 0)
+    if not plan.gapless:
+        while c >= plan.row:
+            r, c = r + 1, c - plan.row
+    return r, c
+
+
+@kernel
+def output_base(place: Place, problem: Any, plan: Plan) -> int:
+    """Where the strip's first pixel of the block's first channel is in the output."""
     channel = place.group * plan.rows + place.block * plan.tile_rows
-    y = (place.first_image + place.image) * plan.out[0] + channel * plan.out[1] + problem[ORIGIN]
-    return r, c, x, y
+    return place.image * plan.out[0] + channel * plan.out[1] + problem[ORIGIN] + place.first * plan.out[2]
 
 
 @kernel
-def run_tiles(first: int, last: int, place: Block, problem: Any, plan: Plan, data: Operands, buffer: Any) -> None:
-    """Tiles first..last-1 of one block of output channels of one image."""
-    taps, rows, tile_rows, width = problem[TAPS], plan.rows, plan.tile_rows, plan.width
+def run_tiles(place: Place, problem: Any, plan: Plan, data: Operands, buffer: Any) -> None:
+    """All tiles of a place."""
+    taps, first_tap, rows, tile_rows, width = problem[TAPS], problem[FIRST_TAP], plan.rows, plan.tile_rows, plan.width
     block = place.group * -(-rows // tile_rows) + place.block
-    packed, begin = (block * plan.weight_offsets.size + problem[FIRST_TAP]) * tile_rows, block * tile_rows
-    unpacked = data.w.start + problem[FIRST_TAP] + place.group * plan.weight_strides[0] + place.block * tile_rows * plan.weight_strides[1]
+    packed, begin = (block * plan.weight_offsets.size + first_tap) * tile_rows, block * tile_rows
+    unpacked = data.w.start + first_tap + place.group * plan.weight_strides[0] + place.block * tile_rows * plan.weight_strides[1]
     live = min(tile_rows, rows - place.block * tile_rows)
-    columns = problem[WIDTH]
-    for t in range(first, last):
-        r, c, x, base = place_tile(t, place, problem, plan)
+    height, columns = strip_size(place, problem, plan)
+    base, r, c = output_base(place, problem, plan), 0, 0
+    while r < height - 1 or (r < height and c < columns):
+        x = place.padded + r * plan.row + c
         whole = c + width <= columns and plan.out[3] == 1 and live == tile_rows
         target, at, step = (data.y, base + r * plan.out[2] + c, plan.out[1]) if whole else (buffer, 0, width)
         if not data.packed.size:
-            unpacked_tile(data.w.span, unpacked, plan.weight_strides[1], live, data.padded, x, plan.offsets, problem[FIRST_TAP], taps,
-                          data.start, begin, data.floor, target, at, step)
+            unpacked_tile(data.w.span, unpacked, plan.weight_strides[1], live, data.padded, x, plan.offsets, first_tap, taps, data.start, begin,
+                          data.floor, target, at, step)
         elif tile_rows == 1:
-            single_tile(data.packed, packed, 0, 0, data.padded, x, plan.offsets, problem[FIRST_TAP], taps, data.start, begin, data.floor,
+            single_tile(data.packed, packed, 0, 0, data.padded, x, plan.offsets, first_tap, taps, data.start, begin, data.floor,
                         target, at, step)
         else:
-            tile(data.packed, packed, 0, 0, data.padded, x, plan.offsets, problem[FIRST_TAP], taps, data.start, begin, data.floor,
+            tile(data.packed, packed, 0, 0, data.padded, x, plan.offsets, first_tap, taps, data.start, begin, data.floor,
                  target, at, step)
         if not whole:
-            scatter(buffer, 0, live, data.y, base, plan, r, c, (problem[HEIGHT], columns))
+            scatter(buffer, 0, live, data.y, base, plan, r, c, (height, columns))
+        r, c = next_tile(r, c, columns, plan)
 
 
 @kernel
-def run_pair_tiles(first: int, last: int, place: Block, problem: Any, plan: Plan, data: PairOperands, buffer: Any) -> None:
+def run_pair_tiles(place: Place, problem: Any, plan: Plan, data: PairOperands, buffer: Any) -> None:
     """The same in doubled precision, by way of the buffer."""
-    taps, tile_rows, low = problem[TAPS], plan.tile_rows, plan.tile_rows * plan.width
+    taps, first_tap, tile_rows, low = problem[TAPS], problem[FIRST_TAP], plan.tile_rows, plan.tile_rows * plan.width
     block = place.group * -(-plan.rows // tile_rows) + place.block
-    packed, begin = (block * plan.weight_offsets.size + problem[FIRST_TAP]) * tile_rows, block * tile_rows
+    packed, begin = (block * plan.weight_offsets.size + first_tap) * tile_rows, block * tile_rows
     live = min(tile_rows, plan.rows - place.block * tile_rows)
-    for t in range(first, last):
-        r, c, x, base = place_tile(t, place, problem, plan)
+    height, columns = strip_size(place, problem, plan)
+    base, r, c = output_base(place, problem, plan), 0, 0
+    while r < height - 1 or (r < height and c < columns):
+        x = place.padded + r * plan.row + c
         if tile_rows == 1:
-            single_pair_tile(data.packed, packed, 1, data.padded, x, plan.offsets, problem[FIRST_TAP], taps, data.start, begin,
+            single_pair_tile(data.packed, packed, 1, data.padded, x, plan.offsets, first_tap, taps, data.start, begin,
                              buffer, 0, plan.width, low)
         else:
             for i in range(0, tile_rows, PAIR_ROWS):
-                pair_tile(data.packed, packed + i, tile_rows, data.padded, x, plan.offsets, problem[FIRST_TAP], taps, data.start, begin + i,
+                pair_tile(data.packed, packed + i, tile_rows, data.padded, x, plan.offsets, first_tap, taps, data.start, begin + i,
                           buffer, i * plan.width, plan.width, low)
-        scatter(buffer, 0, live, data.y, base, plan, r, c, (problem[HEIGHT], problem[WIDTH]))
-        scatter(buffer, low, live, data.y, base + data.y.size // 2, plan, r, c, (problem[HEIGHT], problem[WIDTH]))
+        scatter(buffer, 0, live, data.y, base, plan, r, c, (height, columns))
+        scatter(buffer, low, live, data.y, base + data.y.size // 2, plan, r, c, (height, columns))
+        r, c = next_tile(r, c, columns, plan)
 
 
 run_either = by_type(run_tiles, run_pair_tiles, PairOperands)
 
 
 @kernel
-def correlate(first: int, last: int, first_image: int, plan: Plan, data: Operands, buffer: Any) -> None:
-    """Tasks first..last-1 of all tiles from one image on, ordered by image, group, problem, strip of tiles, block, tile.
-
-    A strip is as many tiles as keep their part of the image in the second-level cache while all blocks of weights pass over it.
-    """
+def correlate(first: int, last: int, held: int, padded: int, plan: Plan, data: Operands, buffer: Any) -> int:
+    """Tasks first..last-1, ordered by image, group, strip, block of output channels; the thread's padded rows, from `padded` on, are those of
+    strip number `held`, and are filled anew only for another one, whose number is returned."""
     blocks = -(-plan.rows // plan.tile_rows)
-    per_group = blocks * plan.problems[:, TILES].sum()
-    task = first
-    while task < last:
-        image, rest = divmod(task, plan.groups * per_group)
-        group, rest = divmod(rest, per_group)
-        p = 0
-        while rest >= blocks * plan.problems[p, TILES]:
-            rest -= blocks * plan.problems[p, TILES]
-            p += 1
-        strip, rest = divmod(rest, blocks * plan.strip)
-        begin = strip * plan.strip
-        tiles = min(plan.strip, plan.problems[p, TILES] - begin)
-        block, t = divmod(rest, tiles)
-        count = min(last - task, tiles - t)
-        run_either(begin + t, begin + t + count, Block(first_image, image, group, block), plan.problems[p], plan, data, buffer)
-        task += count
+    for task in range(first, last):
+        number, block = divmod(task, blocks)
+        rest, strip = divmod(number, plan.strips)
+        image, group = divmod(rest, plan.groups)
+        if number != held:
+            fill_strip(image, group, strip * plan.band, plan, data, padded)
+            held = number
+        for p in range(len(plan.problems)):
+            run_either(Place(image, group, strip * plan.band, block, padded), plan.problems[p], plan, data, buffer)
+    return held
 
 
 @kernel
-def work(counters: Any, side: int, images: int, at_once: int, plan: Plan, data: Operands) -> None:
-    """One thread's share of a product: for each group of `at_once` images, the copies, then the tiles; weights are packed once."""
-    enter(counters, side)
+def work(counters: Any, worker: int, tasks: int, share: int, room: int, plan: Plan, data: Operands) -> None:
+    """One thread's part of a product: some of the weights are packed, then `share` tasks at a time.
+
+    Each thread pads the rows of its own strips, in its own `room` elements: what another core has just written would come slower than a copy.
+    """
+    enter(counters, worker)
     buffer = np.empty(2 * plan.tile_rows * plan.width, data.y.dtype)  # before the first chunk is drawn: memory may run out
-    packs = plan.groups * -(-plan.rows // plan.tile_rows)
-    tiles = packs * plan.problems[:, TILES].sum()
-    packs = packs if data.packed.size else 0
-    copy_grain = 1 + COPIED_AT_LEAST * (packs + at_once * data.source.channels) // (data.padded.size + data.packed.size)
-    tile_grain = 1 + COMPUTED_AT_LEAST // max(1, plan.tile_rows * plan.width * plan.weight_offsets.size)
-    stage = 0
-    for image in range(0, images, at_once):
-        count = min(at_once, images - image)
-        tasks = packs + count * data.source.channels
-        chunks = -(-tasks // copy_grain)
-        chunk = draw(counters, stage, side, chunks)
-        while chunk >= 0:
-            prepare(chunk * copy_grain, min(tasks, (chunk + 1) * copy_grain), image, packs, plan, data)
-            finish(counters, stage)
-            chunk = draw(counters, stage, side, chunks)
-        await_stage(counters, stage, chunks)
-        chunks = -(-count * tiles // tile_grain)
-        chunk = draw(counters, stage + 1, side, chunks)
-        while chunk >= 0:
-            correlate(chunk * tile_grain, min(count * tiles, (chunk + 1) * tile_grain), image, plan, data, buffer)
-            finish(counters, stage + 1)
-            chunk = draw(counters, stage + 1, side, chunks)
-        await_stage(counters, stage + 1, chunks)
-        packs = 0
-        stage += 2
+    packs = plan.groups * -(-plan.rows // plan.tile_rows) if data.packed.size else 0
+    grain = 1 + COPIED_AT_LEAST * packs // (data.packed.size + 1)
+    chunks = -(-packs // grain)
+    chunk = draw(counters, 0, worker, chunks)
+    while chunk >= 0:
+        for pack in range(chunk * grain, min(packs, (chunk + 1) * grain)):
+            pack_block(pack, data.w, plan, data.packed)
+        finish(counters, 0)
+        chunk = draw(counters, 0, worker, chunks)
+    await_stage(counters, 0, chunks)
+    held = -1
+    chunks = -(-tasks // share)
+    chunk = draw(counters, 1, worker, chunks)
+    while chunk >= 0:
+        held = correlate(chunk * share, min(tasks, (chunk + 1) * share), held, worker * room, plan, data, buffer)
+        finish(counters, 1)
+        chunk = draw(counters, 1, worker, chunks)
+    await_stage(counters, 1, chunks)
+
+
+def _share(plan: Plan, images: int, threads: int) -> int:
+    """Tasks in a chunk: whole strips where there are enough for all threads, else fewer blocks, so that a strip is padded by several."""
+    blocks, strips = -(-plan.rows // plan.tile_rows), images * plan.groups * plan.strips
+    fewest = 1 + COMPUTED_AT_LEAST * plan.strips // max(1, plan.products)
+    if strips >= CHUNKS_PER_THREAD * threads:
+        return blocks * max(1, fewest // blocks)
+    return max(fewest, strips * blocks // (CHUNKS_PER_THREAD * threads))
 
 
 def product(plan: Plan, images: int, w: Strided, x: Strided, source: Source, start: Array | None, relu: bool, y: Array, pair: bool = False) -> None:
-    """Copy and correlate into the C-contiguous `y`, a few images at a time, with one waking of the threads.
+    """Pad and correlate into the C-contiguous `y`, with one waking of the threads.
 
     With `pair`, y has a first axis of 2 for the sums in doubled precision, and there is no ReLU.
     """
     dtype = y.dtype
-    blocks, taps, tiles = -(-plan.rows // plan.tile_rows), plan.weight_offsets.size, int(plan.problems[:, TILES].sum())
-    at_once = min(images, max(1, PADDED_AT_ONCE // max(1, plan.image * dtype.itemsize)))
+    blocks, taps = -(-plan.rows // plan.tile_rows), plan.weight_offsets.size
+    tasks = images * plan.groups * plan.strips * blocks
+    threads = 1 if y.size * taps < SMALL_PRODUCT else _threads.get_num_threads()
     begins = np.zeros((plan.groups, blocks * plan.tile_rows), dtype)
     if start is not None:
         begins[:, : plan.rows] = start.reshape(plan.groups, plan.rows)
     floor = dtype.type(0 if relu else -math.inf)
-    counters = new_counters(2 * -(-images // at_once))
-    unpacked = plan.adjacent and images * tiles <= UNPACKED_TILES and not pair
+    unpacked = plan.adjacent and y.size <= UNPACKED_TILES * plan.width * plan.groups * plan.rows and not pair
     packed = 0 if unpacked else max(1, plan.groups * blocks * taps * plan.tile_rows)
-    with scratch(dtype, weights=packed, input=at_once * plan.image + plan.width) as (packed, padded):
-        padded[at_once * plan.image :] = 0  # the last tile reads past the last pixel, into columns that are dropped
+    room = plan.held + plan.width
+    room += -room % LINE
+    with scratch(dtype, weights=packed, input=threads * room) as (packed, padded):
         operands = (PairOperands if pair else Operands)(w, packed, x, source, padded, begins.reshape(-1), floor, y.reshape(-1))
-        _threads.run_together(work, counters, close, images, at_once, plan, operands, small=y.size * taps < SMALL_PRODUCT)
+        _threads.run_together(work, new_counters(2), close, tasks, _share(plan, images, threads), room, plan, operands, threads=threads)

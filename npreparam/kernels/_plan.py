@@ -2,16 +2,17 @@
 
 A padded image is stored as planes, one for each (channel, row phase, column phase): with stride s, element (i, j) of phase (a, b) is padded
 input element (i*s + a, j*s + b). Then output pixel (r, c) finds its tap k at ``r*row + c + offsets[k]``, whatever the stride, so that
-consecutive pixels are consecutive in memory for every tap. Three products are laid out this way:
+consecutive pixels are consecutive in memory for every tap. Of a product with many rows only a *strip* of them is held in memory at once, with
+the rows below it that its taps reach. Two products are laid out this way:
 
 * forward: one *problem*, taps (ci, kh, kw);
 * input gradient: for stride s an input element (ih, iw) meets only the taps with kh*dilation = (ih + top) mod s, so that there are up to
-  s*s problems of unit stride over gy, each writing every s-th row and column of gx, taps (co, kh, kw);
-* matrix product: a pointwise convolution over an image of height 1.
+  s*s problems of unit stride over gy, each writing every s-th row and column of gx, taps (co, kh, kw).
 """
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -23,10 +24,12 @@ from npreparam.kernels import _cpu
 
 Ints = NDArray[np.int64]
 CACHED_PLANS = 256
-STRIP_BYTES = 256 * 1024
+STRIP_BYTES = 512 * 1024  # of padded rows: they stay in the second-level cache of their thread while all blocks of weights pass over them
+TASK_PRODUCTS = 2_500_000  # of a strip and one block of weights, about: so that threads end at the same time
+HALO = 4  # a strip has at least so many times the rows that its taps reach below it
 
 # columns of the table of problems
-TAPS, FIRST_TAP, HEIGHT, WIDTH, TILES, PER_ROW, ORIGIN = range(7)
+TAPS, FIRST_TAP, HEIGHT, WIDTH, ORIGIN = range(5)
 
 
 class Source(NamedTuple):
@@ -34,17 +37,29 @@ class Source(NamedTuple):
 
     channels: int
     size: Pair  # of the unpadded input
-    lead: Pair  # rows above and columns left of the input: zeros if positive, cropped if negative
+    top: int  # rows above the input: zeros if positive, cropped if negative
     step: Pair  # stride between rows, and columns, of one phase
     row_phases: Ints
-    column_phases: Ints
+    spans: Ints  # for each column phase: its first column inside the input, the one after its last, and the input column of the first
+    even: int  # where two column phases hold columns 2j and 2j + 1 of the input: the phase of the former, else -1
     plane: Pair  # rows and columns of one plane
+    held: int  # rows of a plane in memory at once
+
+
+def _source(channels: int, size: Pair, lead: Pair, step: Pair, phases: tuple[Ints, Ints], plane: Pair, held: int) -> Source:
+    (width, left), (sw, wq), spans = (size[1], lead[1]), (step[1], plane[1]), []
+    for b in phases[1].tolist():
+        first = min(wq, max(0, -((b - left) // sw)))
+        spans.append((first, max(first, min(wq, (width - 1 - b + left) // sw + 1)), first * sw + b - left))
+    even = [i for i, span in enumerate(spans) if span[2] == 0]
+    return Source(channels, size, lead[0], step, phases[0], np.array(spans, np.int64).reshape(-1, 3),
+                  even[0] if sw == 2 and {span[2] for span in spans} == {0, 1} else -1, plane, held)
 
 
 class Plan(NamedTuple):
     """What the correlation kernel needs to know, all in elements."""
 
-    problems: Ints  # (problems, 7)
+    problems: Ints  # (problems, 5)
     offsets: Ints  # where tap k is, relative to its pixel
     weight_offsets: Ints  # where tap k is in the weights of its row
     weight_strides: tuple[int, int]  # between groups, between rows (output channels)
@@ -53,9 +68,12 @@ class Plan(NamedTuple):
     rows: int  # output channels per group
     tile_rows: int
     width: int  # pixels of a tile
-    image: int  # elements of one padded image
+    strips: int  # of an image
+    band: int  # output rows of a strip
+    gapless: bool  # the output rows of a strip are one long row, in the padded planes as in the output
+    held: int  # elements of the padded rows of a strip, of all channels of one group
+    products: int  # multiply-adds of one block of output channels over an image
     row: int  # elements of one padded row
-    strip: int  # tiles whose part of the image stays in the second-level cache
     out: tuple[int, int, int, int]  # strides of the output: image, channel, row, column
 
 
@@ -74,15 +92,26 @@ def tile_width(rows: int, itemsize: int) -> int:
     return lanes(itemsize) * (_cpu.SINGLE_VECTORS if rows == 1 else 1)
 
 
-def problem(taps: int, first_tap: int, size: Pair, row: int, width: int, origin: int = 0) -> list[int]:
-    """A row of the table: pixels are numbered through over padded rows, unless tiles fit the rows."""
+def tiles(size: Pair, row: int, width: int) -> int:
+    """Tiles over (height, columns) pixels: they are numbered through over padded rows, unless tiles fit the rows."""
     height, columns = size
-    if not height or not columns:
-        return [taps, first_tap, 0, 0, 0, 0, origin]
-    if columns % width:
-        return [taps, first_tap, height, columns, -(-((height - 1) * row + columns) // width), 0, origin]
-    per_row = -(-columns // width)
-    return [taps, first_tap, height, columns, height * per_row, per_row, origin]
+    if not columns % width:
+        return height * (columns // width)
+    return -(-((height - 1) * row + columns) // width)
+
+
+def _bands(size: Pair, reach: int, row: int, width: int, row_bytes: int, row_products: int) -> Pair:
+    """(strips, output rows of a strip), cut where fewest pixels of tiles are wasted."""
+    height, columns = max(1, size[0]), max(1, size[1])
+    most = min(STRIP_BYTES // max(1, row_bytes) - reach, TASK_PRODUCTS // max(1, row_products))
+    most = min(height, max(most, HALO * reach, 1))
+    best = min(range(most - most // 4, most + 1), key=lambda band: (_covered(height, band, columns, row, width), -band))
+    return -(-height // best), best
+
+
+def _covered(height: int, band: int, columns: int, row: int, width: int) -> int:
+    whole, rest = divmod(height, band)
+    return whole * tiles((band, columns), row, width) + (tiles((rest, columns), row, width) if rest else 0)
 
 
 def _phases(kernel: int, stride: int, dilation: int) -> Ints:
@@ -92,22 +121,35 @@ def _phases(kernel: int, stride: int, dilation: int) -> Ints:
 @lru_cache(CACHED_PLANS)
 def forward(x_shape: tuple[int, ...], w_shape: tuple[int, ...], window: Window, itemsize: int) -> tuple[Source, Plan]:
     """y[n, o, r, c] = sum over (i, kh, kw) of w[o, i, kh, kw] * padded x[n, i, r*s + kh*d, c*s + kw*d]."""
-    _, channels, *size = x_shape
     outputs, inputs, kh, kw = w_shape
-    (sh, sw), (dh, dw) = window.stride, window.dilation
-    ho, wo = window.output_size((size[0], size[1]))
+    ho, wo = window.output_size((x_shape[2], x_shape[3]))
+    source = _input_planes(x_shape, window, (ho, wo))
+    (hq, wq), rows = source.plane, outputs // window.groups
+    width = tile_width(rows, itemsize)
+    channel = len(source.row_phases) * len(source.spans) * wq  # elements of one row of all planes of a channel
+    taps = inputs * kh * kw
+    strips, band = _bands((ho, wo), hq - ho, wq, width, inputs * channel * itemsize, taps * tile_rows(rows) * wq)
+    held = band + hq - ho
+    return source._replace(held=held), _plan([[taps, 0, ho, wo, 0]], _input_offsets(source, inputs, window, held), np.arange(taps),
+                                             (rows * taps, taps), window.groups, rows, (strips, band, inputs * channel * held), wq, width,
+                                             (outputs * ho * wo, ho * wo, wo, 1))
+
+
+def _input_planes(x_shape: tuple[int, ...], window: Window, out: Pair) -> Source:
+    """The input as planes, one for each phase of the stride, all rows of them."""
+    (kh, kw), (sh, sw), (dh, dw) = window.kernel, window.stride, window.dilation
+    plane = out[0] + (extent(kh, dh) - 1) // sh, out[1] + (extent(kw, dw) - 1) // sw
+    return _source(x_shape[1], (x_shape[2], x_shape[3]), (window.padding[0][0], window.padding[1][0]), window.stride,
+                   (_phases(kh, sh, dh), _phases(kw, sw, dw)), plane, plane[0])
+
+
+def _input_offsets(source: Source, inputs: int, window: Window, held: int) -> Ints:
+    """Where each tap (i, kh, kw) is relative to its pixel, in planes of `held` rows."""
+    (kh, kw), (sh, sw), (dh, dw) = window.kernel, window.stride, window.dilation
     a, b = _phases(kh, sh, dh), _phases(kw, sw, dw)
-    hq, wq = ho + (extent(kh, dh) - 1) // sh, wo + (extent(kw, dw) - 1) // sw
-    source = Source(channels, (size[0], size[1]), (window.padding[0][0], window.padding[1][0]), window.stride, a, b, (hq, wq))
     i, y, x = np.ogrid[:inputs, : kh * dh : dh, : kw * dw : dw]
     plane = (i * len(a) + np.searchsorted(a, y % sh)) * len(b) + np.searchsorted(b, x % sw)
-    offsets = (plane * hq + y // sh) * wq + x // sw
-    taps, rows = inputs * kh * kw, outputs // window.groups
-    size_out, row_out = ((1, ho * wo), ho * wo) if wq == wo else ((ho, wo), wq)  # rows without a gap are one long row
-    problems = [problem(taps, 0, size_out, row_out, tile_width(rows, itemsize))]
-    image = channels * len(a) * len(b) * hq * wq
-    return source, _plan(problems, offsets, np.arange(taps), (rows * taps, taps), window.groups, rows, image, row_out,
-                         tile_width(rows, itemsize), (outputs * ho * wo, ho * wo, wo, 1))
+    return np.asarray((plane * held + y // sh) * source.plane[1] + x // sw)
 
 
 @lru_cache(CACHED_PLANS)
@@ -119,29 +161,32 @@ def input_grad(gy_shape: tuple[int, ...], w_shape: tuple[int, ...], x_size: Pair
     _, outputs, *size = gy_shape
     _, inputs, kh, kw = w_shape
     axes = [_axis_problems(*axis) for axis in zip(x_size, window.kernel, window.stride, window.padding, window.dilation, strict=True)]
-    (rows_of, top, hq), (columns_of, left, wq) = axes
+    (rows_of, top, hq, reach), (columns_of, left, wq, _) = axes
     none = np.zeros(1, np.int64)
-    source = Source(outputs, (size[0], size[1]), (top, left), (1, 1), none, none, (hq, wq))
     per_group, width = outputs // window.groups, tile_width(inputs, itemsize)
+    height, columns = (max((count for _, count, *_ in phases), default=0) for phases in (rows_of, columns_of))
+    strips, band = _bands((height, columns), reach, wq, width, per_group * wq * itemsize, per_group * kh * kw * tile_rows(inputs) * columns)
+    held = band + reach
+    source = _source(outputs, (size[0], size[1]), (top, left), (1, 1), (none, none), (hq, wq), held)
     o = np.arange(per_group, dtype=np.int64)[:, None, None]
     problems, offsets, weights, first = [], [none[:0]], [none[:0]], 0
     for first_row, height, taps_h, back_h in rows_of:
         for first_column, columns, taps_w, back_w in columns_of:
-            offset = (o * hq + (top - back_h)[:, None]) * wq + left - back_w
+            offset = (o * held + (top - back_h)[:, None]) * wq + left - back_w
             offsets.append(offset.ravel())
             weights.append(((o * inputs * kh + taps_h[:, None]) * kw + taps_w).ravel())
-            problems.append(problem(offset.size, first, (height, columns), wq, width, first_row * x_size[1] + first_column))
+            problems.append([offset.size, first, height, columns, first_row * x_size[1] + first_column])
             first += offset.size
     row_step, column_step = (s if any(count > 1 for _, count, *_ in phases) else 1  # a stride across the whole image is never taken
                              for s, phases in zip(window.stride, (rows_of, columns_of), strict=True))
     out = (window.groups * inputs * x_size[0] * x_size[1], x_size[0] * x_size[1], row_step * x_size[1], column_step)
     return source, _plan(problems, np.concatenate(offsets), np.concatenate(weights), (per_group * inputs * kh * kw, kh * kw),
-                         window.groups, inputs, outputs * hq * wq, wq, width, out)
+                         window.groups, inputs, (strips, band, per_group * held * wq), wq, width, out)
 
 
-def _axis_problems(size: int, kernel: int, stride: int, padding: Pair, dilation: int) -> tuple[list[tuple[int, int, Ints, Ints]], int, int]:
+def _axis_problems(size: int, kernel: int, stride: int, padding: Pair, dilation: int) -> tuple[list[tuple[int, int, Ints, Ints]], int, int, int]:
     """For each phase that meets taps: first element, count, taps, and how far back from a pixel each tap reads; then lead and length of
-    padded gy."""
+    padded gy, and how far beyond a pixel any tap reads in it."""
     taps = np.arange(kernel, dtype=np.int64) * dilation
     found = []
     for phase in _phases(kernel, stride, dilation).tolist():
@@ -152,19 +197,8 @@ def _axis_problems(size: int, kernel: int, stride: int, padding: Pair, dilation:
             mine = np.flatnonzero(taps % stride == phase)
             found.append((first, count, mine, taps[mine] // stride - begin))
     lead = max((int(back.max()) for *_, back in found), default=0)
-    return found, lead, max((count + lead - int(back.min()) for _, count, _, back in found), default=0)
-
-
-@lru_cache(CACHED_PLANS)
-def matmul(shape: tuple[int, int, int], a_strides: tuple[int, ...], itemsize: int) -> tuple[Source, Plan]:
-    """y[m, n] = sum over k of a[m, k] * b[k, n]: a pointwise convolution of an image with k channels, height 1 and width n."""
-    m, k, n = shape
-    width, taps = tile_width(m, itemsize), np.arange(k, dtype=np.int64)
-    row = lanes(itemsize) * (-(-n // lanes(itemsize)) | 1)  # an odd number of cache lines, or all rows would meet in a few cache sets
-    none = np.zeros(1, np.int64)
-    source = Source(k, (1, n), (0, 0), (1, 1), none, none, (1, row))
-    return source, _plan([problem(k, 0, (1, n), row, width)], taps * row, taps * a_strides[1], (0, a_strides[0]), 1, m, k * row, row, width,
-                         (0, n, n, 1))
+    length = max((count + lead - int(back.min()) for _, count, _, back in found), default=0)
+    return found, lead, length, max((lead - int(back.min()) for *_, back in found), default=0)
 
 
 class Reduction(NamedTuple):
@@ -182,11 +216,14 @@ class Reduction(NamedTuple):
 @lru_cache(CACHED_PLANS)
 def weight_grad(x_shape: tuple[int, ...], w_shape: tuple[int, ...], window: Window, itemsize: int) -> tuple[Source, Reduction]:
     """gw[o, i, kh, kw] = sum over (n, r, c) of gy[n, o, r, c] * padded x[n, i, r*s + kh*d, c*s + kw*d]."""
-    source, plan = forward(x_shape, w_shape, window, itemsize)
     ho, wo = window.output_size((x_shape[2], x_shape[3]))
+    source = _input_planes(x_shape, window, (ho, wo))
     places = np.arange(ho)[:, None] * source.plane[1] + np.arange(wo)
-    offsets = np.pad(plan.offsets, (0, -plan.offsets.size % _cpu.ROWS), mode="edge")
-    return source, Reduction(offsets, places.astype(np.int64).ravel(), plan.offsets.size, window.groups, plan.rows, lanes(itemsize), plan.image)
+    found = _input_offsets(source, w_shape[1], window, source.held).ravel()
+    offsets = np.pad(found, (0, -found.size % _cpu.ROWS), mode="edge")
+    image = source.channels * len(source.row_phases) * len(source.spans) * math.prod(source.plane)
+    return source, Reduction(offsets, places.astype(np.int64).ravel(), found.size, window.groups, w_shape[0] // window.groups,
+                             lanes(itemsize), image)
 
 
 def covers(plan: Plan, elements: int) -> bool:
@@ -195,12 +232,13 @@ def covers(plan: Plan, elements: int) -> bool:
     return written == elements
 
 
-def _plan(problems: list[list[int]], offsets: Any, weight_offsets: Any, weight_strides: Pair, groups: int, rows: int, image: int, row: int,
-          width: int, out: tuple[int, int, int, int]) -> Plan:
+def _plan(problems: list[list[int]], offsets: Any, weight_offsets: Any, weight_strides: Pair, groups: int, rows: int,
+          strip: tuple[int, int, int], row: int, width: int, out: tuple[int, int, int, int]) -> Plan:
     table = np.array(problems, np.int64).reshape(-1, ORIGIN + 1)
-    pixels = max(1, int(table[:, HEIGHT].max(initial=0)) * row)
-    strip = max(1, STRIP_BYTES * pixels // max(1, image // groups * width))  # image/groups*width/pixels elements per tile
     weight_offsets = np.ascontiguousarray(weight_offsets, np.int64).ravel()
     adjacent = tile_rows(rows) > 1 and np.array_equal(weight_offsets, np.arange(weight_offsets.size))
+    gapless = len(table) == 1 and table[0, WIDTH] == row and out[2:] == (row, 1)
+    strips, band, held = strip
+    products = tile_rows(rows) * int(table[:, (TAPS, HEIGHT, WIDTH)].prod(axis=1).sum())
     return Plan(table, np.ascontiguousarray(offsets, np.int64).ravel(), weight_offsets, weight_strides, adjacent, groups, rows,
-                tile_rows(rows), width, image, row, strip, out)
+                tile_rows(rows), width, strips, band, bool(gapless), held, products, row, out)

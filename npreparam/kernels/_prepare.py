@@ -9,7 +9,7 @@ from numpy import uintp
 from npreparam.kernels._compile import kernel
 from npreparam.kernels._memory import Strided
 from npreparam.kernels._plan import Plan, Source
-from npreparam.kernels._tile import copy_half, half_lanes
+from npreparam.kernels._tile import clear_half, copy_half, half_lanes, split_vector
 
 PACKED_AT_ONCE = 64  # taps whose packed weights stay in the first-level cache while the rows are gone through
 
@@ -38,30 +38,97 @@ def clear(target: Any, first: int, last: int) -> None:
 
 
 @kernel
-def fill_channel(image: int, channel: int, x: Strided, source: Source, padded: Any, base: int) -> None:
-    """Write the planes of one channel of one image from padded[base] on: input elements inside, zeros around them."""
-    (height, width), (top, left), (sh, sw), (hq, wq) = source.size, source.lead, source.step, source.plane
-    start = x.start + image * x.strides[0] + channel * x.strides[1]
-    for a in source.row_phases:
-        for b in source.column_phases:
-            first = min(wq, max(0, -((b - left) // sw)))  # first column inside the input
-            last = max(first, min(wq, (width - 1 - b + left) // sw + 1))
-            for i in range(hq):
-                ih = i * sh + a - top
-                if 0 <= ih < height:
-                    clear(padded, base, base + first)
-                    copy_row(x.span, start + ih * x.strides[2] + (first * sw + b - left) * x.strides[3], sw * x.strides[3], padded,
-                             base + first, last - first)
-                    clear(padded, base + last, base + wq)
-                else:
-                    clear(padded, base, base + wq)
-                base += wq
+def clear_edges(target: Any, at: int, first: int, last: int, length: int) -> None:
+    """Zero what lies before `first` and from `last` on of a row of `length` elements at target[at]; what lies between is still to be written."""
+    half = half_lanes(target)
+    if first <= half <= length and length - last <= half:
+        clear_half(target, at)
+        clear_half(target, at + length - half)
+    else:
+        clear(target, at, at + first)
+        clear(target, at + last, at + length)
 
 
 @kernel
-def pack_block(group: int, block: int, w: Strided, plan: Plan, packed: Any, base: int) -> None:
-    """packed[base + k*tile_rows + i] = weight of tap k and row block*tile_rows + i of the group, 0 beyond the last row."""
+def split_row(source: Any, at: int, target: Any, even: int, odd: int, count: int) -> None:
+    """target[even + j], target[odd + j] = source[at + 2*j], source[at + 2*j + 1] for j < count."""
+    lanes = 2 * half_lanes(target)
+    if count >= lanes:
+        last = count - lanes
+        for j in range(0, last, lanes):
+            split_vector(source, at + 2 * j, target, even + j, odd + j)
+        split_vector(source, at + 2 * last, target, even + last, odd + last)
+    else:
+        for j in range(count):
+            target[uintp(even + j)] = source[uintp(at + 2 * j)]
+            target[uintp(odd + j)] = source[uintp(at + 2 * j + 1)]
+
+
+@kernel
+def fill_pairs(x: Any, start: int, step: int, rows: tuple[int, int], source: Source, padded: Any, base: int) -> int:
+    """Both column phases of the input rows from x[start] on, `step` apart, as far as they run side by side: that many columns, returned."""
+    spans, odd, wq, across = source.spans, 1 - source.even, source.plane[1], source.held * source.plane[1]
+    (first_0, last_0), (first_1, last_1) = (spans[0, 0], spans[0, 1]), (spans[1, 0], spans[1, 1])
+    count = min(last_0 - first_0, last_1 - first_1)
+    even_at, odd_at = source.even * across + spans[source.even, 0], odd * across + spans[odd, 0]
+    for i in range(rows[0], rows[1]):
+        at = base + i * wq
+        clear_edges(padded, at, first_0, last_0, wq)
+        clear_edges(padded, at + across, first_1, last_1, wq)
+        split_row(x, start + i * step, padded, at + even_at, at + odd_at, count)
+    return count
+
+
+@kernel
+def fill_phase(x: Any, start: int, steps: tuple[int, int], rows: tuple[int, int], span: tuple[int, int], wq: int, done: int, padded: Any,
+               base: int) -> None:
+    """One column phase of the input rows from x[start] on, from column `done` of the span on; zeros outside the span if that is 0."""
+    first, last = span
+    for i in range(rows[0], rows[1]):
+        if not done:
+            clear_edges(padded, base + i * wq, first, last, wq)
+        copy_row(x, start + i * steps[0], steps[1], padded, base + i * wq + first + done, last - first - done)
+
+
+@kernel
+def fill_channel(image: int, channel: int, first_row: int, x: Strided, source: Source, padded: Any, base: int) -> None:
+    """Write rows first_row .. first_row + source.held - 1 of the planes of one channel of one image from padded[base] on, as far as the
+    planes have them: input elements inside, zeros around them."""
+    height, (sh, sw), (hq, wq), spans, step = source.size[0], source.step, source.plane, source.spans, x.strides[3]
+    start = x.start + image * x.strides[0] + channel * x.strides[1]
+    across, held = source.held * wq, min(source.held, hq - first_row)
+    for a in source.row_phases:
+        shift = first_row * sh + a - source.top  # row i of the planes is input row i*sh + shift
+        begin = min(held, max(0, -(shift // sh)))
+        end = max(begin, min(held, (height - 1 - shift) // sh + 1))
+        top, done = start + shift * x.strides[2], 0
+        if source.even >= 0 and step == 1:
+            done = fill_pairs(x.span, top, sh * x.strides[2], (begin, end), source, padded, base)
+        for b in range(len(spans)):
+            clear(padded, base, base + begin * wq)
+            clear(padded, base + end * wq, base + held * wq)
+            first, last = spans[b, 0], spans[b, 1]
+            if not done or last - first > done:
+                fill_phase(x.span, top + (spans[b, 2] + done * sw) * step, (sh * x.strides[2], sw * step), (begin, end), (first, last), wq, done,
+                           padded, base)
+            base += across
+
+
+@kernel
+def fill_strip(image: int, group: int, first_row: int, plan: Plan, data: Any, base: int) -> None:
+    """The rows of a strip, of all channels of one group, from padded[base] on; zeros behind them, where the last tile reads past the last pixel."""
+    channels = data.source.channels // plan.groups
+    clear(data.padded, base + plan.held, base + plan.held + plan.width)
+    for i in range(channels):
+        fill_channel(image, group * channels + i, first_row, data.x, data.source, data.padded, base + i * (plan.held // channels))
+
+
+@kernel
+def pack_block(task: int, w: Strided, plan: Plan, packed: Any) -> None:
+    """The weights of block `task`, counted over all groups: tap k of row block*tile_rows + i at [k*tile_rows + i], 0 beyond the group's last."""
     tile_rows, taps = plan.tile_rows, plan.weight_offsets.size
+    group, block = divmod(task, -(-plan.rows // tile_rows))
+    base = task * taps * tile_rows
     start = w.start + group * plan.weight_strides[0] + block * tile_rows * plan.weight_strides[1]
     live = min(tile_rows, plan.rows - block * tile_rows)
     for first in range(0, taps, PACKED_AT_ONCE):
@@ -72,16 +139,3 @@ def pack_block(group: int, block: int, w: Strided, plan: Plan, packed: Any, base
         for i in range(live, tile_rows):
             for k in range(first, min(first + PACKED_AT_ONCE, taps)):
                 packed[uintp(base + k * tile_rows + i)] = 0
-
-
-@kernel
-def prepare(first: int, last: int, first_image: int, packs: int, plan: Plan, data: Any) -> None:
-    """Copying tasks first..last-1 of a product: `packs` blocks of weights, then channels of padded input from one image on."""
-    blocks = -(-plan.rows // plan.tile_rows)
-    for task in range(first, last):
-        if task < packs:
-            pack_block(task // blocks, task % blocks, data.w, plan, data.packed, task * plan.weight_offsets.size * plan.tile_rows)
-        else:
-            image, channel = divmod(task - packs, data.source.channels)
-            base = (task - packs) * (plan.image // data.source.channels)
-            fill_channel(first_image + image, channel, data.x, data.source, data.padded, base)

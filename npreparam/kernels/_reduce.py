@@ -18,7 +18,7 @@ from npreparam._shapes import Pair
 from npreparam.kernels import _cpu, _threads
 from npreparam.kernels._atomic import await_stage, close, draw, enter, finish, new_counters
 from npreparam.kernels._compile import by_type, kernel
-from npreparam.kernels._correlate import COPIED_AT_LEAST, PADDED_AT_ONCE, SMALL_PRODUCT
+from npreparam.kernels._correlate import COPIED_AT_LEAST, SMALL_PRODUCT
 from npreparam.kernels._memory import Strided
 from npreparam.kernels._pair import ROWS as PAIR_ROWS
 from npreparam.kernels._pair import pair_outer_tile
@@ -31,6 +31,7 @@ Array = NDArray[Any]
 TAP_ROWS = _cpu.ROWS
 PIXELS_AT_ONCE = 256  # of one vector of channels: what the first-level cache holds of gy
 CHUNKS = 16  # of gw's tiles
+PADDED_AT_ONCE = 4 * 2**20  # bytes of padded images that stay in the last-level cache between the copy and the product
 
 
 @kernel
@@ -84,7 +85,7 @@ def copy_pieces(first: int, last: int, image: int, plan: Reduction, data: Operan
     for task in range(first, last):
         n, piece = divmod(task, channels + vectors)
         if piece < channels:
-            fill_channel(image + n, piece, data.x, data.source, data.padded, n * plan.image + piece * (plan.image // channels))
+            fill_channel(image + n, piece, 0, data.x, data.source, data.padded, n * plan.image + piece * (plan.image // channels))
         else:
             piece -= channels
             transpose_channels(image + n, piece, data.gy, data.size, plan, data.turned, (n * vectors + piece) * plan.places.size * plan.lanes)
@@ -135,9 +136,9 @@ def store_channels(first: int, last: int, plan: Reduction, data: Operands) -> No
 
 
 @kernel
-def work(counters: Any, side: int, images: int, at_once: int, plan: Reduction, data: Operands) -> None:
+def work(counters: Any, worker: int, images: int, at_once: int, plan: Reduction, data: Operands) -> None:
     """One thread's share: for each group of `at_once` images, the copies, then the tiles of the sums; at last gw."""
-    enter(counters, side)
+    enter(counters, worker)
     vectors = plan.groups * -(-plan.rows // plan.lanes)
     pieces = data.source.channels + vectors
     grain = 1 + COPIED_AT_LEAST * at_once * pieces // (data.padded.size + data.turned.size)
@@ -147,28 +148,28 @@ def work(counters: Any, side: int, images: int, at_once: int, plan: Reduction, d
     for image in range(0, images, at_once):
         count = min(at_once, images - image)
         chunks = -(-count * pieces // grain)
-        chunk = draw(counters, stage, side, chunks)
+        chunk = draw(counters, stage, worker, chunks)
         while chunk >= 0:
             copy_pieces(chunk * grain, min(count * pieces, (chunk + 1) * grain), image, plan, data)
             finish(counters, stage)
-            chunk = draw(counters, stage, side, chunks)
+            chunk = draw(counters, stage, worker, chunks)
         await_stage(counters, stage, chunks)
         chunks = -(-tiles // share)
-        chunk = draw(counters, stage + 1, side, chunks)
+        chunk = draw(counters, stage + 1, worker, chunks)
         while chunk >= 0:
             reduce_tiles(chunk * share, min(tiles, (chunk + 1) * share), count, plan, data)
             finish(counters, stage + 1)
-            chunk = draw(counters, stage + 1, side, chunks)
+            chunk = draw(counters, stage + 1, worker, chunks)
         await_stage(counters, stage + 1, chunks)
         stage += 2
     channels = plan.groups * plan.rows
     share = 1 + COPIED_AT_LEAST // plan.taps
     chunks = -(-channels // share)
-    chunk = draw(counters, stage, side, chunks)
+    chunk = draw(counters, stage, worker, chunks)
     while chunk >= 0:
         store_channels(chunk * share, min(channels, (chunk + 1) * share), plan, data)
         finish(counters, stage)
-        chunk = draw(counters, stage, side, chunks)
+        chunk = draw(counters, stage, worker, chunks)
     await_stage(counters, stage, chunks)
 
 
@@ -183,5 +184,5 @@ def reduction(plan: Reduction, images: int, x: Strided, source: Source, gy: Stri
                  sums=2 * totals if pair else totals) as (padded, turned, sums):
         sums[:] = 0
         operands = (PairOperands if pair else Operands)(x, source, padded, gy, size, turned, sums, gw.reshape(-1))
-        _threads.run_together(work, counters, close, images, at_once, plan, operands,
-                              small=gw.size * plan.places.size * images < SMALL_PRODUCT)
+        threads = 1 if gw.size * plan.places.size * images < SMALL_PRODUCT else _threads.get_num_threads()
+        _threads.run_together(work, counters, close, images, at_once, plan, operands, threads=threads)

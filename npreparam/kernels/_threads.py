@@ -122,18 +122,18 @@ class _Errors:
             raise self.first
 
 
-def run_together(kernel: Callable[..., None], counters: Any, release: Callable[[Any], None], *args: Any, small: bool = False) -> None:
-    """Call ``kernel(counters, side, *args)`` here and on the helpers at once; it shares its tasks out by counters and returns when all are done.
+def run_together(kernel: Callable[..., None], counters: Any, release: Callable[[Any], None], *args: Any, threads: int) -> None:
+    """Call ``kernel(counters, worker, *args)`` here and on helpers at once; it shares its tasks out by counters and returns when all are done.
 
-    `side` is 0 for the caller and alternates among the helpers. If one thread raises, ``release(counters)`` makes the others return, and the
+    `worker` is 0 for the caller and below `threads` for all. If one thread raises, ``release(counters)`` makes the others return, and the
     error is raised here.
     """
-    if small or _pool.size == 1:
+    if threads == 1:
         counters[-1] = 0  # no helper need look up: it would hold the interpreter lock just when the caller wants it back
         kernel(counters, 0, *args)
         return
     errors = _Errors(partial(release, counters))
-    _pool.submit([partial(errors.guard, kernel, counters, helper % 2, *args) for helper in range(1, _pool.size)])
+    _pool.submit([partial(errors.guard, kernel, counters, worker, *args) for worker in range(1, threads)])
     errors.guard(kernel, counters, 0, *args)
     errors.raise_first()
 

@@ -187,6 +187,30 @@ def _copy_half(typingctx, source, at, step, target, to):  # type: ignore[no-unty
     return types.void(source, types.intp, types.intp, target, types.intp), codegen
 
 
+def _split_vector(typingctx, source, at, target, even, odd):  # type: ignore[no-untyped-def]
+    """A vector of elements 0, 2, 4, ... from source[at] on to target[even], and one of elements 1, 3, 5, ... to target[odd]."""
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        emit = Emitter(context, builder, signature.args[0])
+        n, here = emit.lanes, emit.pointer(signature.args[0], args[0], args[1])
+        halves = emit.load(here), emit.load(here, 1)
+        for first, place in enumerate(args[3:]):
+            picks = ir.Constant(ir.VectorType(ir.IntType(32), n), [2 * i + first for i in range(n)])
+            emit.store(builder.shuffle_vector(*halves, picks), emit.pointer(signature.args[2], args[2], place))
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, target, types.intp, types.intp), codegen
+
+
+def _clear_half(typingctx, target, to):  # type: ignore[no-untyped-def]
+    """Half a vector of zeros from target[to] on."""
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        emit = Emitter(context, builder, signature.args[0], _cpu.VECTOR_BYTES // 2)
+        emit.store(ir.Constant(emit.vector, [0.0] * emit.lanes), emit.pointer(signature.args[0], *args))
+        return context.get_dummy_value()
+
+    return types.void(target, types.intp), codegen
+
+
 def _fma(typingctx, a, b, c):  # type: ignore[no-untyped-def]
     """a*b + c with one rounding."""
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
@@ -212,16 +236,25 @@ def _copy_half_twin(source, at, step, target, to):  # type: ignore[no-untyped-de
     target[to : to + count] = source[at : at + (count - 1) * step + 1 : step]
 
 
+def _split_vector_twin(source, at, target, even, odd):  # type: ignore[no-untyped-def]
+    count = 2 * _half_lanes_twin(target)
+    target[even : even + count], target[odd : odd + count] = source[at : at + 2 * count : 2], source[at + 1 : at + 2 * count : 2]
+
+
+def _clear_half_twin(target, to):  # type: ignore[no-untyped-def]
+    target[to : to + _half_lanes_twin(target)] = 0
+
+
 if config.DISABLE_JIT:
     tile, single_tile, unpacked_tile = _make_twin(_cpu.ROWS, 1), _make_twin(1, _cpu.SINGLE_VECTORS), _make_twin(_cpu.ROWS, 1, False)
     panel_tile, unpacked_panel_tile = (_make_twin(_cpu.ROWS, _cpu.PANEL_VECTORS, packed) for packed in (True, False))
     outer_tile = _make_outer_twin(_cpu.ROWS)
-    copy_half, half_lanes = _copy_half_twin, _half_lanes_twin
+    copy_half, clear_half, split_vector, half_lanes = _copy_half_twin, _clear_half_twin, _split_vector_twin, _half_lanes_twin
     scalar_fma = fma
 else:
     tile, single_tile = intrinsic(_make_tile(_cpu.ROWS, 1)), intrinsic(_make_tile(1, _cpu.SINGLE_VECTORS))
     unpacked_tile = intrinsic(_make_tile(_cpu.ROWS, 1, False))
     panel_tile, unpacked_panel_tile = (intrinsic(_make_tile(_cpu.ROWS, _cpu.PANEL_VECTORS, packed)) for packed in (True, False))
     outer_tile = intrinsic(_make_outer_tile(_cpu.ROWS))
-    copy_half, half_lanes = intrinsic(_copy_half), intrinsic(_half_lanes)
+    copy_half, clear_half, split_vector, half_lanes = (intrinsic(f) for f in (_copy_half, _clear_half, _split_vector, _half_lanes))
     scalar_fma = intrinsic(_fma)

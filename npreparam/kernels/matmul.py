@@ -129,28 +129,28 @@ def run_tiles(first: int, last: int, shape: Shape, data: Operands, buffer: Any) 
 
 
 @kernel
-def work(counters: Any, side: int, shape: Shape, data: Operands) -> None:
+def work(counters: Any, worker: int, shape: Shape, data: Operands) -> None:
     """One thread's share: the copies, then the tiles."""
-    enter(counters, side)
+    enter(counters, worker)
     buffer = np.empty(shape.tile_rows * shape.width, data.y.dtype)  # before the first chunk is drawn: memory may run out
     blocks, panels = -(-shape.rows // shape.tile_rows), -(-shape.columns // shape.width)
     pieces = panels + (blocks if data.blocks.size else 0)
     grain = 1 + COPIED_AT_LEAST * pieces // (data.panels.size + data.blocks.size + 1)
     chunks = -(-pieces // grain)
-    chunk = draw(counters, 0, side, chunks)
+    chunk = draw(counters, 0, worker, chunks)
     while chunk >= 0:
         for piece in range(chunk * grain, min(pieces, (chunk + 1) * grain)):
             copy_piece(piece, panels, shape, data)
         finish(counters, 0)
-        chunk = draw(counters, 0, side, chunks)
+        chunk = draw(counters, 0, worker, chunks)
     await_stage(counters, 0, chunks)
     grain = 1 + COMPUTED_AT_LEAST // max(1, shape.tile_rows * shape.width * shape.inner)
     chunks = -(-blocks * panels // grain)
-    chunk = draw(counters, 1, side, chunks)
+    chunk = draw(counters, 1, worker, chunks)
     while chunk >= 0:
         run_tiles(chunk * grain, min(blocks * panels, (chunk + 1) * grain), shape, data, buffer)
         finish(counters, 1)
-        chunk = draw(counters, 1, side, chunks)
+        chunk = draw(counters, 1, worker, chunks)
     await_stage(counters, 1, chunks)
 
 
@@ -174,7 +174,8 @@ def _product(a: Strided, b: Strided, sizes: tuple[int, int, int], start: Array |
     in_place = a.strides[1] == 1 and m > 1
     with scratch(y.dtype, weights=0 if in_place else max(1, blocks * shape.tile_rows * k), input=panels * shape.width * k) as (left, right):
         data = Operands(a, left, b, right, offsets, begins, y.dtype.type(-math.inf), y.reshape(-1))
-        _threads.run_together(work, new_counters(2), close, shape, data, small=m * n * k < SMALL_PRODUCT)
+        threads = 1 if m * n * k < SMALL_PRODUCT else _threads.get_num_threads()
+        _threads.run_together(work, new_counters(2), close, shape, data, threads=threads)
 
 
 def matmul(a: Array, b: Array) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from npreparam._errors import ArgumentError, ShapeError
@@ -23,8 +24,19 @@ def convolution_window(w_shape: Sequence[int], size: Pair, geometry: Sequence[An
     return window
 
 
-def _checked(channels: int, name: str, size: Pair, w_shape: Sequence[int], geometry: Sequence[Any]) -> tuple[Window, Pair]:
+def _checked(channels: int, name: str, size: Pair, w_shape: tuple[int, ...], geometry: Sequence[Any]) -> tuple[Window, Pair]:
     """The window, and the (height, width) of the output, which is not empty."""
+    check = _checked_once if all(map(_is_plain, geometry)) else _checked_once.__wrapped__
+    return check(channels, name, size, w_shape, tuple(geometry))
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether equal values mean the same: 1.0 and True equal 1, but are no strides."""
+    return type(value) in (int, str) or (type(value) is tuple and all(map(_is_plain, value)))
+
+
+@lru_cache(1024)
+def _checked_once(channels: int, name: str, size: Pair, w_shape: tuple[int, ...], geometry: tuple[Any, ...]) -> tuple[Window, Pair]:
     window = convolution_window(w_shape, size, geometry)
     groups = window.groups
     if channels % groups:

@@ -49,8 +49,10 @@ def as_dense(value: Any, name: str) -> Array:
 def same_dtype(*, optional: Sequence[str] = (), **arrays: Any) -> list[Any]:
     """The arguments as float arrays of one dtype; None stays None where optional, and Python numbers adapt to the arrays beside them."""
     first = next(iter(arrays.values()))
-    if type(first) is np.ndarray and first.dtype in FLOATS and all(type(v) is np.ndarray and v.dtype is first.dtype for v in arrays.values()):
-        return list(arrays.values())  # the usual case
+    if type(first) is np.ndarray and first.dtype in FLOATS:
+        dtype = first.dtype
+        if all((type(v) is np.ndarray and v.dtype is dtype) or (v is None and name in optional) for name, v in arrays.items()):
+            return list(arrays.values())  # the usual case
     values: dict[str, Any] = {}
     for name, value in arrays.items():
         absent = value is None and name in optional

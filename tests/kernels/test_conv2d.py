@@ -7,9 +7,11 @@ import threading
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from npreparam import Window, get_num_threads, ops, set_num_threads
-from npreparam.kernels import _correlate, _plan, _threads
+from npreparam.kernels import _correlate, _plan, _reduce
 from tests import naive
 from tests.tolerances import assert_same_bits
 
@@ -44,7 +46,8 @@ def all_three(x, w, b, geometry):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("case", GEOMETRIES)
 def test_thread_count_changes_no_bit(case, dtype, monkeypatch):
-    monkeypatch.setattr(_threads, "run_together", run_on_all_threads)
+    for product in (_correlate, _reduce):
+        monkeypatch.setattr(product, "SMALL_PRODUCT", 0)  # else one thread does so little work
     arguments = draw(np.random.default_rng(1), case, dtype)
     set_num_threads(1)
     expected = all_three(*arguments)
@@ -63,16 +66,6 @@ def test_packed_and_unpacked_weights_give_the_same_bits(case, dtype, monkeypatch
     monkeypatch.setattr(_correlate, "UNPACKED_TILES", 10**9)
     assert_same_bits(ops.conv2d(x, w, b, *geometry), packed)
     assert_same_bits(ops.matmul(x[0, 0], x[0, 0].T), product)
-
-
-def run_on_all_threads(kernel, counters, release, *args, small=False):
-    """`run_together` without its exemption for small work, so that small arrays are shared out too."""
-    others = [threading.Thread(target=kernel, args=(counters, helper % 2, *args)) for helper in range(1, get_num_threads())]
-    for other in others:
-        other.start()
-    kernel(counters, 0, *args)
-    for other in others:
-        other.join()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -206,25 +199,43 @@ def test_use_after_fork():
 
 def test_index_arithmetic_beyond_two_to_the_31():
     """The tables of a geometry with more than 2^31 elements, without its arrays: 64-bit integers throughout, and the right last index."""
-    shape, weights = (3, 70_000, 200, 200), (2, 70_000, 3, 3)
-    window = Window.of(3, 1, 1)
+    channels = 3_000_000
+    shape, weights, window = (3, channels, 200, 200), (2, channels, 3, 3), Window.of(3, 1, 1)
     source, plan = _plan.forward(shape, weights, window, 4)
-    assert plan.image == 70_000 * 202 * 202 > 2**31
+    rows = plan.band + 2
     assert source.plane == (202, 202)
+    assert source.held == rows
+    assert plan.held == channels * rows * 202 > 2**31
     assert plan.offsets.dtype == np.int64
-    assert plan.offsets[-1] == (69_999 * 202 + 2) * 202 + 2 > 2**31
+    assert plan.offsets[-1] == ((channels - 1) * rows + 2) * 202 + 2 > 2**31
     assert plan.offsets.min() == 0
-    _, plan = _plan.input_grad((3, 70_000, 200, 200), (70_000, 2, 3, 3), (200, 200), window, 4)
-    assert plan.offsets.max() == (69_999 * 202 + 2) * 202 + 2
-    assert plan.weight_offsets.max() == 69_999 * 18 + 8
+    _, plan = _plan.input_grad(shape, (channels, 2, 3, 3), (200, 200), window, 4)
+    assert plan.offsets.max() == ((channels - 1) * (plan.band + 2) + 2) * 202 + 2
+    assert plan.weight_offsets.max() == (channels - 1) * 18 + 8
     assert plan.problems.dtype == np.int64
+    source, reduction = _plan.weight_grad((3, 70_000, 200, 200), (2, 70_000, 3, 3), window, 4)
+    assert reduction.image == 70_000 * 202 * 202 > 2**31
+    assert reduction.offsets.max() == (69_999 * 202 + 2) * 202 + 2
 
 
-def test_padded_copy_holds_no_more_than_the_padded_input():
-    """Peak extra memory: the padded planes are at most the padded input (plus a row for each phase), whatever the stride."""
-    for stride, kernel, dilation in itertools.product((1, 2, 3), (1, 3, 5), (1, 2)):
-        window = Window.of(kernel, stride, kernel // 2, dilation)
-        source, plan = _plan.forward((1, 4, 50, 60), (8, 4, kernel, kernel), window, 4)
-        height, width = 50 + 2 * (kernel // 2), 60 + 2 * (kernel // 2)
-        assert plan.image <= 4 * (height + stride) * (width + stride)
-        assert plan.image == 4 * len(source.row_phases) * len(source.column_phases) * source.plane[0] * source.plane[1]
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_padded_copies_hold_no_more_than_the_padded_input(kernel, stride, dilation):
+    """Peak extra memory: the planes of an image are at most the padded input and a row for each phase, and a strip at most all rows of them."""
+    window = Window.of(kernel, stride, kernel // 2, dilation)
+    height, width = 50 + 2 * (kernel // 2), 60 + 2 * (kernel // 2)
+    source, reduction = _plan.weight_grad((1, 4, 50, 60), (8, 4, kernel, kernel), window, 4)
+    planes = len(source.row_phases) * len(source.spans)
+    assert reduction.image == 4 * planes * source.plane[0] * source.plane[1] <= 4 * (height + stride) * (width + stride)
+    strip, plan = _plan.forward((1, 4, 50, 60), (8, 4, kernel, kernel), window, 4)
+    assert plan.held == 4 * planes * strip.held * strip.plane[1] <= reduction.image
+
+
+@given(height=st.integers(1, 300), columns=st.integers(1, 300), reach=st.integers(0, 30), gap=st.integers(0, 5), channels=st.integers(1, 4000),
+       lanes=st.sampled_from([8, 16, 128]))
+def test_strips_cover_all_rows_once_and_stay_small(height, columns, reach, gap, channels, lanes):
+    row = columns + gap
+    strips, band = _plan._bands((height, columns), reach, row, lanes, channels * row * 4, channels * 12 * row)
+    assert (strips - 1) * band < height <= strips * band
+    assert channels * row * 4 * (band + reach) <= _plan.STRIP_BYTES or band <= max(1, _plan.HALO * reach)
