@@ -53,6 +53,10 @@ def pinned_cases(op: str) -> list[Case]:
     """The examples of all known mistakes of a function: small inputs, each of which has shown a fault.
 
     Those that the right function refuses are left out.
+
+    >>> from npreparam.conformance.mistakes import pinned_cases
+    >>> [case.name for case in pinned_cases("tanh")]
+    ['overflows', 'cancels near 0', 'x itself, cut at 1', 'of x/2', 'of 2x', 'sigmoid']
     """
     return [mistake.case for mistake in mistakes_of(op) if not mistake.refused]
 
