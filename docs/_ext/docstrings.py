@@ -12,6 +12,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
+ALIAS = re.compile(r"TypeAliasForwardRef\('(\w+)'\)")
 CODE = re.compile(r"(`{1,2}[^`]+`{1,2})")
 
 
@@ -61,7 +62,14 @@ def process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: li
     lines[:] = rewritten(lines)
 
 
+def alias_names(app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str | None,
+                returns: str | None) -> tuple[str | None, str | None]:
+    """autodoc-process-signature: a type alias within a union is shown by its name, as it is elsewhere."""
+    return signature and ALIAS.sub(r"\1", signature), returns and ALIAS.sub(r"\1", returns)
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Connect to autodoc."""
+    """Connect both to autodoc."""
     app.connect("autodoc-process-docstring", process)
+    app.connect("autodoc-process-signature", alias_names)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
