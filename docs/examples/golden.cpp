@@ -1,4 +1,5 @@
-// Golden vectors in C++17: read what `npreparam vectors golden --ops linear --dtypes float32` wrote, compute y = x w^T + b, and judge it.
+// Golden vectors in C++17: read what `npreparam vectors golden --ops linear --dtypes float32`
+// wrote, compute y = x w^T + b, and judge it.
 //     g++ -std=c++17 -O2 golden.cpp -o golden_check && ./golden_check golden/linear/*.safetensors
 #include <cmath>
 #include <cstdint>
