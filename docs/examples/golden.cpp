@@ -32,7 +32,7 @@ struct File {
         header = bytes.substr(8, length);
     }
 
-    // The whole numbers of the list that follows `key` after position `from`.
+    // The whole numbers of the list that follows `key` behind position `from`.
     std::vector<size_t> list(const char* key, size_t from) const {
         std::vector<size_t> numbers;
         const char* at = std::strchr(header.c_str() + header.find(key, from), '[') + 1;
@@ -47,15 +47,17 @@ struct File {
     Tensor tensor(const std::string& name) const {
         const size_t entry = header.find('"' + name + "\":");
         if (entry == std::string::npos) return {};
-        return {list("\"shape\"", entry), bytes.data() + 8 + header.size() + list("\"data_offsets\"", entry)[0]};
+        const size_t begin = 8 + header.size() + list("\"data_offsets\"", entry)[0];
+        return {list("\"shape\"", entry), bytes.data() + begin};
     }
 };
 
 // The implementation on trial.
 float dot(const Tensor& x, const Tensor& w, const Tensor& b, size_t row, size_t column) {
+    const size_t terms = x.shape[1];
     float sum = b.data ? b.at<float>(column) : 0.0f;
-    for (size_t k = 0; k < x.shape[1]; ++k)
-        sum += x.at<float>(row * x.shape[1] + k) * w.at<float>(column * x.shape[1] + k);
+    for (size_t k = 0; k < terms; ++k)
+        sum += x.at<float>(row * terms + k) * w.at<float>(column * terms + k);
     return sum;
 }
 
@@ -70,13 +72,15 @@ int main(int count, char** paths) {
     int wrong = 0;
     for (int i = 1; i < count; ++i) {
         const File file(paths[i]);
-        const Tensor x = file.tensor("input.x"), w = file.tensor("input.w"), b = file.tensor("input.b");
+        const Tensor x = file.tensor("input.x"), w = file.tensor("input.w");
+        const Tensor b = file.tensor("input.b");
         const Tensor expected = file.tensor("expected.y"), bound = file.tensor("bound.y");
         bool good = true;
         for (size_t row = 0; row < expected.shape[0]; ++row)
             for (size_t column = 0; column < expected.shape[1]; ++column) {
                 const size_t place = row * expected.shape[1] + column;
-                good &= agrees(dot(x, w, b, row, column), expected.at<float>(place), bound.at<double>(place));
+                good &= agrees(dot(x, w, b, row, column), expected.at<float>(place),
+                               bound.at<double>(place));
             }
         std::printf("%s %s\n", good ? "agrees" : "WRONG ", paths[i]);
         wrong += !good;

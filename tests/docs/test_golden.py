@@ -28,7 +28,7 @@ def test_the_program_agrees(tmp_path):
     assert judged(tmp_path, SOURCE.read_text()) == (0, ["agrees"] * 18)
 
 
-@pytest.mark.parametrize(("right", "wrong"), [("k < x.shape[1];", "k + 1 < x.shape[1];"),
+@pytest.mark.parametrize(("right", "wrong"), [("k < terms;", "k + 1 < terms;"),
                                               ("b.data ? b.at<float>(column)", "b.data ? -b.at<float>(column)")])
 def test_a_wrong_program_does_not(tmp_path, right, wrong):
     assert right in SOURCE.read_text()
