@@ -1,6 +1,7 @@
-// Golden vectors in C++17: read what `npreparam vectors golden --ops linear --dtypes float32`
-// wrote, compute y = x w^T + b, and judge it.
-//     g++ -std=c++17 -O2 golden.cpp -o golden_check && ./golden_check golden/linear/*.safetensors
+// Golden vectors in C++17: read what `npreparam vectors golden --ops linear
+// --dtypes float32` wrote, compute y = x w^T + b, and judge it.
+//     g++ -std=c++17 -O2 golden.cpp -o golden_check
+//     ./golden_check golden/linear/*.safetensors
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -20,7 +21,8 @@ struct Tensor {
     }
 };
 
-// A safetensors file: 8 bytes, the header's length (little-endian); the header, JSON; numbers.
+// A safetensors file: 8 bytes, the header's length, little-endian; the header, JSON; then
+// raw numbers.
 struct File {
     std::string bytes, header;
 
