@@ -20,7 +20,7 @@ copyright = "the npreparam developers, Apache-2.0"
 version = release = npreparam.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "mathml", "docstrings", "checks"]
-exclude_patterns = ["_build", "_ipython"]
+exclude_patterns = ["_build", "_ipython", "examples"]
 html_theme = "furo"
 html_title = "npreparam"
 html_static_path = ["_static"]

@@ -110,7 +110,11 @@ def _check_limit(name: str, lengths: Sequence[int]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The geometry of a convolution or pooling: kernel, stride, ((top, bottom), (left, right)) padding, dilation, groups."""
+    """The geometry of a convolution or pooling: kernel, stride, ((top, bottom), (left, right)) padding, dilation, groups.
+
+    >>> Window.of(3, stride=2, padding=1).output_size((7, 8))
+    (4, 4)
+    """
 
     kernel: Pair
     stride: Pair = (1, 1)

@@ -199,6 +199,13 @@ def test_bad_options_are_refused(arguments, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_every_help_has_an_example_and_names_what_is_given():
+    for command in ["", *(command.name or command.callback.__name__ for command in app.registered_commands)]:
+        output = CliRunner().invoke(app, [*command.split(), "--help"]).output
+        assert f"npreparam {command}".strip() in output.partition("Example")[2], command
+        assert "{out}" not in output
+
+
 def test_version_and_help():
     assert CliRunner().invoke(app, ["--version"]).output == f"npreparam {__version__}\n"
     assert "tour" in CliRunner().invoke(app, ["--help"]).output

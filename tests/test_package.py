@@ -117,3 +117,11 @@ def test_the_readme_s_code_runs_in_order_and_ends_with_the_errors_it_announces(t
             outcomes.append(type(error).__name__)
     assert outcomes == [None, None, None, "UnusedInputError"]
     assert (names["error"] <= names["bounds"].conv2d_bound(names["x"], names["w"], padding=1)).all()
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_links_of_the_front_pages_lead_to_files(name):
+    links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / name).read_text())
+    assert [link for link in links if not (ROOT / link).is_file()] == []
+    if name == "README.md":  # every page is one click away
+        assert {f"docs/pages/{page.name}" for page in (ROOT / "docs/pages").glob("*.md")} - {"docs/pages/live.md"} <= set(links)

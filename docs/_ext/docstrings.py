@@ -1,6 +1,6 @@
 """Our docstrings are plain text with `code` and indented formulas; here they become reStructuredText.
 
-* an indented paragraph is a formula or loop nest: a literal block
+* an indented paragraph is a formula or loop nest: a literal block; so is one that begins like an equation and does not end like a sentence
 * a paragraph that begins with "* " is a list; one that begins with ">>> " a doctest
 * in every other paragraph nothing but backticks has a meaning, so stars, bars and underscores are escaped
 """
@@ -12,6 +12,8 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
+ALIAS = re.compile(r"TypeAliasForwardRef\('(\w+)'\)")
+EQUATION = re.compile(r"[|<]?[\w^'~]+(\[[^\]]*\])?[|>]? (=|\+=|<=) ")
 CODE = re.compile(r"(`{1,2}[^`]+`{1,2})")
 
 
@@ -37,6 +39,12 @@ def escaped(line: str) -> str:
     return "".join(out)
 
 
+def is_equation(paragraph: list[str]) -> bool:
+    """Whether a paragraph, not indented, is a formula."""
+    text = " ".join(paragraph)
+    return bool(EQUATION.match(text)) and not text.endswith((".", ":", ";", ",")) and "`" not in text
+
+
 def rewritten(lines: list[str]) -> list[str]:
     """A docstring's lines as reStructuredText."""
     out: list[str] = []
@@ -45,6 +53,8 @@ def rewritten(lines: list[str]) -> list[str]:
             out += paragraph
         elif paragraph[0].startswith("* "):
             out += [f"* {escaped(line[2:])}" if line.startswith("* ") else f"  {escaped(line.strip())}" for line in paragraph]
+        elif is_equation(paragraph):
+            out += [".. code-block:: text", "", *(f"    {line}" for line in paragraph)]
         else:
             begin = next((i for i, line in enumerate(paragraph) if line[0] == " "), len(paragraph))
             end = next((i for i, line in enumerate(paragraph) if i > begin and line[0] != " "), len(paragraph))
@@ -61,7 +71,14 @@ def process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: li
     lines[:] = rewritten(lines)
 
 
+def alias_names(app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str | None,
+                returns: str | None) -> tuple[str | None, str | None]:
+    """autodoc-process-signature: a type alias within a union is shown by its name, as it is elsewhere."""
+    return signature and ALIAS.sub(r"\1", signature), returns and ALIAS.sub(r"\1", returns)
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Connect to autodoc."""
+    """Connect both to autodoc."""
     app.connect("autodoc-process-docstring", process)
+    app.connect("autodoc-process-signature", alias_names)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -95,6 +95,6 @@ for (const [branch] of BRANCHES) {
 const again = element("button", { type: "button" }, "Reset");
 again.addEventListener("click", reset);
 root.append(element("fieldset", {}, element("legend", {}, "all branches"), slider("eps", "eps", { low: -8, high: 0, step: 0.1, start: -5 }), again));
-root.append(element("div", { class: "live-figures" }, ...BRANCHES.map(([branch], i) => grid(branch, `part-${i}`)), grid("fused", "fused")),
-  element("p", { id: "fused-bias", "aria-live": "polite" }));
+const figures = element("div", { class: "live-figures" }, ...BRANCHES.map(([branch], i) => grid(branch, `part-${i}`)), grid("fused", "fused"));
+root.append(element("div", { class: "live-result" }, figures, element("p", { id: "fused-bias", "aria-live": "polite" })));
 update();

@@ -30,7 +30,13 @@ def lattice(shape: tuple[int, ...], largest: int, exponent: int) -> st.SearchStr
 
 @st.composite
 def geometries(draw: st.DrawFn) -> Drawn:
-    """Small convolutions, the output's size drawn first: `x_shape`, `w_shape`, and `stride`, `padding`, `dilation` and `groups`."""
+    """Small convolutions, the output's size drawn first: `x_shape`, `w_shape`, and `stride`, `padding`, `dilation` and `groups`.
+
+    >>> from hypothesis import find
+    >>> smallest = find(geometries(), lambda drawn: True)
+    >>> smallest["x_shape"], smallest["w_shape"], smallest["padding"]
+    ((1, 1, 1, 1), (1, 1, 1, 1), ((0, 0), (0, 0)))
+    """
     def pair(low: int, high: int) -> tuple[int, int]:
         return draw(st.integers(low, high)), draw(st.integers(low, high))
 

@@ -22,8 +22,7 @@ from npreparam.cli.tour import Tour, load
 from npreparam.cli.train import train
 from npreparam.conformance.cluster import connected
 
-app = typer.Typer(help="Structural and generative re-parameterization, from scratch in NumPy and Numba.", no_args_is_help=True,
-                  add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
 Source = Annotated[Path, typer.Argument(metavar="IN", help="Checkpoint: safetensors, PyTorch, npz, ONNX.")]
@@ -32,7 +31,16 @@ Largest = Annotated[bool, typer.Option("--largest", help="Fuse also blocks that 
 
 @app.callback(invoke_without_command=True)
 def common(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
-    """Structural and generative re-parameterization, from scratch in NumPy and Numba."""
+    """Structural and generative re-parameterization, from scratch in NumPy and Numba.
+
+    Examples: npreparam tour
+
+    npreparam fuse model.pth deploy.safetensors --eps 1e-5
+
+    npreparam judge mymodule:target --budget 60s
+
+    Every command explains itself: npreparam fuse --help
+    """
     if version:
         typer.echo(f"npreparam {__version__}")
         raise typer.Exit
@@ -67,7 +75,7 @@ def tour(
 @grouped
 def fuse(
     source: Source,
-    out: Annotated[Path, typer.Argument(help="File to write, .safetensors or .npz; .onnx from an ONNX graph.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write, .safetensors or .npz; .onnx from an ONNX graph.")],
     answers: Answers,
     reports: Reports,
     dtype: Annotated[str | None, typer.Option(help="float16, bfloat16, float32 or float64.", show_default="the block's own")] = None,

@@ -16,7 +16,11 @@ RELATIONS = ("", "adjoint", "repeat", "batch split", "channel permutation", "thr
 
 
 class Level(StrEnum):
-    """The verdicts, from best to worst; the last four say that there was nothing to compare."""
+    """The verdicts, from best to worst; the last four say that there was nothing to compare.
+
+    >>> Level("FAIL") is Level.FAIL, " ".join(Level)
+    (True, 'EXACT OK SUSPECT FAIL ABSENT ERROR CRASH TIMEOUT')
+    """
 
     EXACT = "EXACT"  # every element is the correctly rounded one
     OK = "OK"  # every element is within the sound bound
@@ -64,6 +68,10 @@ class Case:
     * `layout`: how the arrays lie in memory when the target sees them. `relation`: what is done beside one plain call (RELATIONS).
     * `refused`: the reference refuses it, and the target may, or answer with numbers, but not with NaN.
     * `name` says in words what the case is about; `key` where it came from, None for one made by hand.
+
+    >>> case = Case("tanh", {"x": np.float32([0, 1])}, name="two numbers")
+    >>> case.dtype, case.phase
+    ('float32', 'random')
     """
 
     op: str
@@ -133,6 +141,9 @@ class Verdict:
     * `output`, `index`, `expected`, `actual`: which element of which result it is, what it should be, correctly rounded, and what it is.
     * `counts`: elements that are EXACT, OK, SUSPECT, FAIL.
     * `profile`: the tightest ready-made profile that would explain a FAIL, or "". `diagnosis`: the known mistakes that match.
+
+    >>> Verdict(Level.OK, "conv2d", "random", "float32", ratio=0.2).conforms
+    True
     """
 
     level: Level

@@ -50,6 +50,11 @@ def diagnose_all(failures: Iterable[tuple[Case, Any]], profile: Profile | None =
     """The known mistakes that explain all wrong results of one function, or, where none does, as many as possible.
 
     A mistake that one of the `passed` cases would have shown is ruled out. Raises ArgumentError for cases of several functions.
+
+    >>> x, row, column = np.float32([[[[1, 2], [3, 4]]]]), np.float32([[[[3, 5]]]]), np.float32([[[[3], [5]]]])
+    >>> across, down = (Case("conv2d", {"x": x, "w": w}) for w in (row, column))
+    >>> [finding.name for finding in diagnose_all([(across, np.float32([[[[11], [27]]]]))], passed=[down])]    # a kernel of one column came out right
+    ['kernel flipped in width']
     """
     declared = declaration or Declaration("")
     failures = list(failures)

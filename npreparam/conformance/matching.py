@@ -35,6 +35,10 @@ class Finding:
 
     `operands` says what they were rounded to, if anything; `same_bits` whether the results are equal; `alike` names what the input does not
     tell from it.
+
+    >>> from npreparam.conformance.mistakes import mistake_named
+    >>> Finding((mistake_named("conv2d", "kernel flipped"),), same_bits=True).name
+    'kernel flipped'
     """
 
     mistakes: tuple[Mistake, ...]

@@ -28,7 +28,13 @@ QUESTIONS = 6  # at most
 
 
 def asking(target: Any) -> Ask:
-    """What puts further cases to a target, a Runner or whatever `Target.of` takes, for `diagnose`."""
+    """What puts further cases to a target, a Runner or whatever `Target.of` takes, for `diagnose`.
+
+    >>> import types
+    >>> ask = asking(types.SimpleNamespace(tanh=np.tanh))
+    >>> ask(Case("tanh", {"x": np.zeros(1, np.float32)}))
+    (array([0.], dtype=float32),)
+    """
     runner: Runner = target if hasattr(target, "ask") else InProcess(target)
 
     def ask(case: Case) -> Outputs | None:

@@ -39,6 +39,11 @@ class Declaration:
     * `layouts`: memory layouts, of those in `layouts.LAYOUTS`, that the arrays may come in.
     * `out`: functions that take a keyword `out`, an array to write into.
     * `isolate`: run in a process of its own; None leaves that to the caller. `seconds`: time limit of one call.
+
+    Raises ArgumentError for a convention, dtype, function or profile that there is not.
+
+    >>> Declaration("mine", dtypes=("float32",), unsupported={"conv2d": ("groups",)}).momentum
+    'new'
     """
 
     name: str

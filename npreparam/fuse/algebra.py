@@ -104,10 +104,10 @@ def _alike(convs: Sequence[AffineConv], same_outputs: bool = True, same_inputs: 
 
 def _grid_refusal(name: str, own: Any, other: Any) -> tuple[str, str]:
     if name == "stride":
-        return f"its stride is {own}, that of branch 0 {other}", "give all branches one stride"
+        return f"its stride is {own}, that of the first branch {other}", "give all branches one stride"
     if name == "transposed":
         return "a transposed convolution and a convolution are added", "keep them as two"
-    return (f"its output length is floor((n + {list(own)})/stride) + 1, that of branch 0 has {list(other)}",
+    return (f"its output length is floor((n + {list(own)})/stride) + 1, that of the first branch has {list(other)}",
             "choose paddings with which all outputs are equally large for every input size")
 
 

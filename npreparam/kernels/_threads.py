@@ -94,12 +94,25 @@ def awake() -> Iterator[None]:
 
 
 def get_num_threads() -> int:
-    """Number of threads a kernel may use: the CPUs this process may run on, or NPREPARAM_NUM_THREADS."""
+    """Number of threads a kernel may use: the CPUs this process may run on, or NPREPARAM_NUM_THREADS.
+
+    >>> get_num_threads() >= 1
+    True
+    """
     return _pool.size
 
 
 def set_num_threads(threads: int) -> None:
-    """Set the number of threads a kernel may use; results do not depend on it, bit for bit."""
+    """Set the number of threads a kernel may use; results do not depend on it, bit for bit.
+
+    Raises ArgumentError unless `threads` is a positive integer.
+
+    >>> before = get_num_threads()
+    >>> set_num_threads(1)
+    >>> get_num_threads()
+    1
+    >>> set_num_threads(before)
+    """
     _pool.size = as_int(threads, "threads", 1)
 
 

@@ -24,14 +24,14 @@ def loss_curves(curves: Mapping[str, Sequence[float]], epochs: Mapping[str, int]
     return figure
 
 
-def images(pictures: Array, columns: int = 10, title: str = "") -> Figure:
-    """A grid of gray images (N, 1, H, W) in [0, 1].
+def images(pictures: Array, columns: int = 10, title: str = "", size: float = 0.7) -> Figure:
+    """A grid of gray images (N, 1, H, W) in [0, 1], each `size` inches wide.
 
     >>> len(images(np.zeros((3, 1, 8, 8)), columns=2).axes)
     4
     """
     rows = -(-len(pictures) // columns)
-    figure = new_figure(0.7 * columns, 0.7 * rows + 0.4)
+    figure = new_figure(size * columns, size * rows + 0.4)
     figure.suptitle(title)
     grid = figure.subplots(rows, columns, squeeze=False)
     for i, axes in enumerate(grid.ravel()):
@@ -60,8 +60,10 @@ def branch_kernels(branches: Sequence[tuple[str, Array]], channel: int = 0) -> F
     named = [*branches, ("sum = fused kernel", np.sum([kernel for _, kernel in branches], axis=0))]
     planes = [(name, kernel[channel, channel % kernel.shape[1]]) for name, kernel in named]
     limit = max(float(np.abs(plane).max()) for _, plane in planes)
-    figure = new_figure(2.6 * len(planes), 2.9)
-    for axes, (name, plane) in zip(figure.subplots(1, len(planes), squeeze=False)[0], planes, strict=True):
+    columns = 2 if len(planes) == 4 else len(planes)  # a square can be read on a phone too
+    rows = -(-len(planes) // columns)
+    figure = new_figure(2.6 * columns, 2.8 * rows)
+    for axes, (name, plane) in zip(figure.subplots(rows, columns, squeeze=False).ravel(), planes, strict=True):
         heat(axes, plane, limit)
         axes.set_title(name)
     return figure

@@ -41,7 +41,7 @@ def error_maps(errors: Mapping[str, Array], unit: str = "|difference|") -> Figur
     >>> len(error_maps({"a": np.eye(3), "b": np.eye(3)}).axes)    # two maps, two scales
     4
     """
-    figure = new_figure(4.2 * len(errors), 3.6)
+    figure = new_figure(3.6 * len(errors), 3.1)
     for axes, (name, error) in zip(figure.subplots(1, len(errors), squeeze=False)[0], errors.items(), strict=True):
         image = axes.imshow(error, cmap=SEQUENTIAL, vmin=0)
         axes.set(title=f"{name}\nlargest {np.max(error):.2g}", xticks=[], yticks=[])
@@ -111,7 +111,7 @@ def _layers(output: Tensor) -> tuple[dict[int, int], list[tuple[int, int]], dict
         if key in seen:
             continue
         seen[key] = tensor
-        labels[key] = (f"{(tensor.name or 'leaf') if node is None else node.primitive.name}\n{tensor.shape}", node is None)
+        labels[key] = (f"{(tensor.name or 'leaf') if node is None else node.primitive.name}\n{tensor.shape or 'scalar'}", node is None)
         for parent in () if node is None else node.parents:
             edges.append((parent.id if parent.node is None else parent.node.id, key))
             pending.append(parent)
@@ -174,6 +174,8 @@ def roofline(points: Mapping[str, tuple[float, float]], peak: float, bandwidth: 
     for name, value in (("peak", peak), ("bandwidth", bandwidth)):
         if not value > 0:
             raise ArgumentError(f"`{name}` (={value}) must be positive")
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     ridge = peak / bandwidth
     reach = [intensity for intensity, _ in points.values()]
     intensities = np.geomspace(min([*reach, ridge]) / 4, max([*reach, ridge]) * 4, 200)
@@ -182,6 +184,10 @@ def roofline(points: Mapping[str, tuple[float, float]], peak: float, bandwidth: 
     axes.loglog(intensities, np.minimum(peak, bandwidth * intensities), color="black", label=f"roof: {peak:.3g} Gflop/s, {bandwidth:.3g} GB/s")
     for (name, (intensity, speed)), colour, marker in zip(points.items(), COLOURS * len(points), "osD^vP*X" * len(points), strict=False):
         axes.loglog([intensity], [speed], marker=marker, linestyle="", color=colour, label=name)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
     axes.set(xlabel="flops per byte of memory traffic", ylabel="Gflop/s")
     axes.grid(alpha=0.3, which="both")
     axes.legend(fontsize=8)

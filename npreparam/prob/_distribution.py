@@ -46,6 +46,11 @@ class Distribution:
     no gradient flows through.
 
     A subclass sets `parameter_rules` (name -> rule, in order), `support`, `noise_law`, and writes `_transform(eps)` and `_log_prob(x)`.
+
+    >>> from npreparam.prob import Laplace
+    >>> q = Laplace(np.zeros(3), 2.0)
+    >>> isinstance(q, Distribution), q.batch_shape, q.event_shape, q.noise_law
+    (True, (3,), (), 'uniform on (0, 1)')
     """
 
     parameter_rules: ClassVar[dict[str, Rule]] = {}

@@ -38,3 +38,13 @@ def test_lists_stay_lists(rewritten):
 
 def test_code_does_not_run_into_a_word(rewritten):
     assert rewritten(["`Ball`s and ``x``."]) == [r"``Ball``\ s and ``x``.", ""]
+
+
+def test_an_equation_that_is_not_indented_is_literal_too(rewritten):
+    assert rewritten(["y[n, o] = b[o] + sum over i of x[n, i] * w[o, i]"]) == [".. code-block:: text", "",
+                                                                               "    y[n, o] = b[o] + sum over i of x[n, i] * w[o, i]", ""]
+
+
+@pytest.mark.parametrize("sentence", ["k = 1 is the ELBO.", "x is NCHW, y = 2*x.", "w = s, see `linear`"])
+def test_a_sentence_with_an_equation_is_prose(rewritten, sentence):
+    assert "code-block" not in rewritten([sentence])[0]

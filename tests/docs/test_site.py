@@ -20,6 +20,7 @@ PAGES = sorted(path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html"
 W3 = np.array([0.25, -0.5, 0.125, 0.75, 1.0, -0.25, -0.125, 0.5, -0.75]).reshape(1, 1, 3, 3)
 W1 = np.full((1, 1, 1, 1), 0.625)
 PHONE, DESK = 390, 1280
+OUTSIDE = {"https://github.com/pradyunsg/furo"}  # links that lead out of the site: the theme's own
 ROUNDINGS = 12  # on the longest way of a number of live.js: a sum, a root, a quotient, a product, three additions; doubled for both sides
 UNIT = 2.0**-53
 
@@ -86,6 +87,14 @@ def test_nothing_comes_from_the_network_and_every_image_has_words(page):
     assert found.silent == []
 
 
+def test_few_links_lead_outside():
+    assert {link for page in PAGES for link in references(page).links if urlsplit(link).scheme or urlsplit(link).netloc} == OUTSIDE
+
+
+def test_signatures_name_their_types():
+    assert [page for page in PAGES if "TypeAliasForwardRef" in (SITE / page).read_text(encoding="utf-8")] == []
+
+
 @pytest.fixture(scope="module")
 def browser():
     playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright (extra `docs`)")
@@ -120,6 +129,21 @@ def test_pages_in_a_browser(browser, width, scheme):
             faults[page] = (wrong, beyond)
         tab.context.close()
     assert faults == {}
+
+
+CUT = """() => [...document.querySelectorAll(".cell pre, .highlight pre")].filter(box => box.scrollWidth > box.clientWidth)
+    .map(box => box.innerText.split("\\n").reduce((longest, line) => line.length > longest.length ? line : longest, ""))"""
+
+
+def test_no_code_is_cut_at_a_desk(browser):
+    """Everything that is shown on the pages fits its box; on the API pages, examples are wrapped."""
+    cut = {}
+    for page in (page for page in PAGES if not page.startswith("api/")):
+        tab, _ = visit(browser, page, DESK, "light")
+        if lines := tab.evaluate(CUT):
+            cut[page] = lines
+        tab.context.close()
+    assert cut == {}
 
 
 def test_the_browser_test_sees_a_wide_element(browser):

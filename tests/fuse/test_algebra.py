@@ -183,7 +183,7 @@ def faults():
     padded = three.padded_with(np.ones(4))
     return {
         "strides": (lambda: fuse.add(three, conv(rng, 4, 4, (1, 1), stride=2)), FusionError,
-                    r"branch 1: its stride is \(2, 2\), that of branch 0 \(1, 1\); give all branches one stride"),
+                    r"branch 1: its stride is \(2, 2\), that of the first branch \(1, 1\); give all branches one stride"),
         "sizes": (lambda: fuse.add(three, conv(rng, 4, 4, (3, 3))), FusionError, "branch 1: its output length is .*; choose paddings"),
         "continuations": (lambda: fuse.add(three, padded), FusionError, "branch 1: it pads with another constant than branch 0"),
         "a transposed branch": (lambda: fuse.add(one, fuse.from_conv_transpose(numbers(rng, 4, 4, 1, 1), None, 2)), FusionError, "branch 1"),

@@ -162,7 +162,7 @@ REFUSED = {
     "bias before padding": r"branch main.dw: the second of two maps pads channel 0 with 0, where the first continues with 0.5; pad with that "
                            r"constant \(`padded_with`\), make it zero, use `bias_map`, or accept",
     "padding after padding": r"branch block.main.1: the second of two maps pads the height, where the first spans 3 .*; move the padding in front",
-    "strides": r"branch b: its stride is \(1, 1\), that of branch 0 \(2, 2\); give all branches one stride",
+    "strides": r"branch b: its stride is \(1, 1\), that of the first branch \(2, 2\); give all branches one stride",
     "uncounted padding": "its average leaves out the padding, so its weights differ at the border; pool with count_include_pad=True",
     "size-dependent padding": "its padding SAME_UPPER depends on the input's size where the stride is not 1; give the padding in numbers",
     "an activation": "branch a.1: ReLU is not linear; fuse the linear parts around it",

@@ -81,3 +81,15 @@ def test_histograms_and_bars_and_error_maps():
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["narrow: mean 0, variance 0", "wide: mean 4, variance 6.67"]
     assert texts(plots.bars({"a": 1.0, "b": 2.5}, "ms")) == ["1", "2.5"]
     assert plots.error_maps({"e": np.array([[0.0, 3.0]])}).axes[0].get_title() == "e\nlargest 3"
+
+
+def test_a_scalar_is_called_so():
+    assert sorted(texts(plots.tape_graph(ops.square(Tensor(np.array(1.0), "x"))))) == ["square\nscalar", "x\nscalar"]
+
+
+def test_a_roofline_has_plain_numbers():
+    figure = plots.roofline({"conv": (20.0, 90.0)}, peak=116, bandwidth=20)
+    figure.draw_without_rendering()
+    labels = [label.get_text() for axis in (figure.axes[0].xaxis, figure.axes[0].yaxis) for label in axis.get_ticklabels(which="both")]
+    assert {"10", "20", "50"} <= set(labels)
+    assert not any("$" in label for label in labels)

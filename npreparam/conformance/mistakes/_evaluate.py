@@ -89,7 +89,15 @@ def mistaken(mistakes: Sequence[Mistake], case: Case) -> tuple[Array, ...] | Non
 
 
 def balls(mistakes: Sequence[Mistake], case: Case, profile: Profile) -> tuple[Ball, ...] | None:
-    """The mistaken results of a case with the radii of a profile, or None where the mistake does not apply."""
+    """The mistaken results of a case with the radii of a profile, or None where the mistake does not apply.
+
+    >>> from npreparam.certified.bounds import profile_named
+    >>> from npreparam.conformance.mistakes import mistake_named
+    >>> flipped = mistake_named("conv2d", "kernel flipped")
+    >>> (wrong,) = balls([flipped], flipped.case, profile_named("float32"))
+    >>> wrong.value, bool((wrong.radius < 2.0**-20 * wrong.value).all())
+    (array([[[[20.]]]]), True)
+    """
     def lifted(x: Array) -> Ball:
         return Ball(arranged(x.astype(np.float64), case.layout), 0.0, profile)
 

@@ -30,6 +30,10 @@ class Mistake:
     * `example`: the smallest known arguments for which it differs from the truth; `layout` and `relation` as in `Case`.
     * `flickers`: only some calls are wrong, as in a race. `refused`: the right function refuses the example, the wrong one answers.
     * `seldom`: far from plausible where another mistake gives the same result; ranked after all others.
+
+    >>> flipped = mistake_named("conv2d", "kernel flipped")
+    >>> flipped.look
+    'true convolution in place of cross-correlation: do not turn the kernel'
     """
 
     op: str
@@ -71,7 +75,12 @@ def mistakes_of(op: str) -> list[Mistake]:
 
 
 def mistake_named(op: str, name: str) -> Mistake:
-    """One row. Raises ArgumentError where there is none."""
+    """One row. Raises ArgumentError where there is none.
+
+    >>> from npreparam.conformance.mistakes import mistake_named
+    >>> mistake_named("conv2d", "kernel flipped").case.arguments["w"].shape
+    (1, 1, 2, 2)
+    """
     if (op, name) not in MISTAKES:
         raise ArgumentError(f"`name` (={name!r}) must be a known mistake of {op}: {', '.join(map(str, mistakes_of(op)))}")
     return MISTAKES[op, name]

@@ -53,6 +53,10 @@ def pinned_cases(op: str, refused: bool = False) -> list[Case]:
     """The examples of all known mistakes of a function: small inputs, each of which has shown a fault.
 
     Those that the right function refuses come last, or are left out unless `refused`.
+
+    >>> from npreparam.conformance.mistakes import pinned_cases
+    >>> [case.name for case in pinned_cases("tanh")]
+    ['overflows', 'cancels near 0', 'x itself, cut at 1', 'of x/2', 'of 2x', 'sigmoid']
     """
     found = [mistake.case for mistake in mistakes_of(op)]
     return [case for case in found if not case.refused] + [case for case in found if case.refused and refused]

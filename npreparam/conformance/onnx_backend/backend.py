@@ -23,7 +23,13 @@ DEFAULT_DOMAINS = ("", "ai.onnx")
 
 
 class Prepared(BackendRep):  # type: ignore[misc]
-    """A checked model, ready to run."""
+    """A checked model, ready to run.
+
+    >>> from onnx import parser
+    >>> model = parser.parse_model('<ir_version: 8, opset_import: ["" : 17]> g (float[2] x) => (float[2] y) { y = Relu(x) }')
+    >>> Prepared(model).run([np.float32([-1, 2])])
+    (array([0., 2.], dtype=float32),)
+    """
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.graph = model.graph
