@@ -45,6 +45,6 @@ def leaky_relu(x: Any, slope: float = 0.01, out_dtype: Any = "same") -> Certifie
     y[values == -np.inf] = -np.inf * float(factor) if factor else 0.0
     negative = values[below]
     table = [row(([0.0] * 3, 0.0), as_floats(factor), spread=spread(dtype))]
-    y[below], repaired = rounded_affine(negative, None, table, (1, 1, negative.size), dtype,
+    y[below], repaired = rounded_affine(negative, None, table.__getitem__, (1, 1, negative.size), dtype,
                                         lambda index: round_to_bits(Fraction(number(negative[index])) * factor, form))
     return Certified(y.reshape(x.shape), repaired)

@@ -58,16 +58,16 @@ _move = by_type(_adam, _adagrad, AdagradRates)
 
 
 @kernel
-def _work(counters: Any, side: int, table: Any, rates: Any) -> None:
+def _work(counters: Any, worker: int, table: Any, rates: Any) -> None:
     """One thread's share of the pieces."""
-    enter(counters, side)
-    piece = draw(counters, 0, side, len(table))
+    enter(counters, worker)
+    piece = draw(counters, 0, worker, len(table))
     while piece >= 0:
         count, like = table[piece, COUNT], rates.size
         _move(array_at(table[piece, P], count, like), array_at(table[piece, G], count, like), array_at(table[piece, M], count, like), rates,
               array_at(table[piece, V], count, like))
         finish(counters, 0)
-        piece = draw(counters, 0, side, len(table))
+        piece = draw(counters, 0, worker, len(table))
     await_stage(counters, 0, len(table))
 
 
@@ -80,7 +80,8 @@ def _run(rows: Sequence[tuple[Array, ...]], rates: Any) -> None:
     itemsize = rows[0][0].itemsize
     addresses = np.array([[array.__array_interface__["data"][0] for array in (*row, row[-1])[:COUNT]] for row in rows], np.int64)
     table = np.column_stack([addresses[owner] + first[:, None] * itemsize, np.minimum(PIECE, sizes[owner] - first)])
-    _threads.run_together(_work, new_counters(1), close, table, rates, small=sizes.sum() < SMALL)
+    threads = 1 if sizes.sum() < SMALL else _threads.get_num_threads()
+    _threads.run_together(_work, new_counters(1), close, table, rates, threads=threads)
 
 
 def adam(rows: Sequence[tuple[Array, ...]], rates: AdamRates) -> None:
