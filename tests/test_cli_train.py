@@ -161,6 +161,17 @@ def test_ctrl_c_saves_and_resumes_exactly(data, full, tmp_path, monkeypatch, at)
     assert signal.getsignal(signal.SIGINT) is handler
 
 
+def test_what_a_killed_run_left_half_written_goes_and_what_a_user_left_stays(data, tmp_path):
+    assert train(data, tmp_path / "run", epochs=1).exit_code == 0
+    parts = [tmp_path / "run" / f".{name}.abcd_123.part" for name in ("checkpoint.npz", "history.jsonl", "samples.png")]
+    mine = [tmp_path / "run" / name for name in ("checkpoint.npz.bak", "history.jsonl_backup1")]
+    for path in parts + mine:
+        path.write_bytes(b"half")
+    assert train(data, tmp_path / "run", "--resume", epochs=2).exit_code == 0
+    assert [path.exists() for path in parts + mine] == [False] * 3 + [True] * 2
+
+
+
 def test_killed_at_any_moment_it_resumes_exactly(data, tmp_path):
     """kill -9 some milliseconds after some checkpoint, thrice; then to the end."""
     epochs, out = 120, tmp_path / "killed"

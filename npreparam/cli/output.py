@@ -37,9 +37,18 @@ def prepare_folder(folder: Path, overwrite: bool, option: str = "--out") -> None
         raise ArgumentError(f"{option} (={folder}) is not empty; name another folder, or pass --overwrite")
 
 
+PART = ".part"  # how the name of a file ends that is being written
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what a run that was killed while it wrote has left in its folder."""
+    for leftover in folder.glob(f".*.????????{PART}"):
+        leftover.unlink()
+
+
 def write(path: Path, content: bytes) -> None:
     """Write a whole file or none."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from npreparam._errors import ArgumentError, FormatError, StateError
-from npreparam.cli.output import prepare_folder, write, write_arrays, write_figure, write_json
+from npreparam.cli.output import prepare_folder, remove_parts, write, write_arrays, write_figure, write_json
 from npreparam.models import IWAE, VAE, Autoencoder, ConvVAE, Images, Session, evaluate, log_likelihood
 
 CHECKPOINT = "checkpoint.npz"
@@ -102,8 +102,7 @@ class Training:
             except StateError as error:
                 raise StateError(f"{path}: cannot be resumed: {error}; nothing was changed") from None
         prepare_folder(out, overwrite or resume)
-        for leftover in out.glob(f"{CHECKPOINT}?*"):  # of a run that was killed while it wrote
-            leftover.unlink()
+        remove_parts(out)
 
     def say(self, text: str) -> None:
         """Print a line."""

@@ -63,7 +63,13 @@ def pinned_cases(op: str, refused: bool = False) -> list[Case]:
 
 
 def refused_mistakes(case: Case, outputs: tuple[Array, ...]) -> tuple[str, ...]:
-    """The known mistakes that give these results where the right function gives none."""
+    """The known mistakes that give these results where the right function gives none.
+
+    >>> from npreparam.conformance.mistakes import pinned_cases
+    >>> case = next(case for case in pinned_cases("batch_norm", refused=True) if case.refused)
+    >>> refused_mistakes(case, (np.zeros(3),))
+    ()
+    """
     found = []
     for mistake in mistakes_of(case.op):
         wrongly = mistaken([mistake], case) if mistake.refused else None
