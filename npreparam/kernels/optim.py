@@ -80,7 +80,8 @@ def _run(rows: Sequence[tuple[Array, ...]], rates: Any) -> None:
     itemsize = rows[0][0].itemsize
     addresses = np.array([[array.__array_interface__["data"][0] for array in (*row, row[-1])[:COUNT]] for row in rows], np.int64)
     table = np.column_stack([addresses[owner] + first[:, None] * itemsize, np.minimum(PIECE, sizes[owner] - first)])
-    _threads.run_together(_work, new_counters(1), close, table, rates, small=sizes.sum() < SMALL)
+    threads = 1 if sizes.sum() < SMALL else _threads.get_num_threads()
+    _threads.run_together(_work, new_counters(1), close, table, rates, threads=threads)
 
 
 def adam(rows: Sequence[tuple[Array, ...]], rates: AdamRates) -> None:
