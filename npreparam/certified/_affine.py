@@ -98,7 +98,8 @@ def row(center: Floats, slope: Floats, scale: Floats = NONE, shift: Floats = NON
         if not lack <= 4 * kernels.affine.UNIT**2 * abs(floats[0]):
             return [np.nan] * kernels.affine.COLUMNS
     slack = (center[1] * abs(slope[0][0]) + shift[1]) * (1 + 2.0**-50)
-    return [*center[0], *slope[0], *scale[0], *shift[0], math.nextafter(slack, math.inf) if slack else 0.0, spread]
+    exact = not ((center[1] and slope[0][0]) or shift[1])  # what a slack of 0 would not tell: the product may underflow
+    return [*center[0], *slope[0], *scale[0], *shift[0], 0.0 if exact else math.nextafter(slack, math.inf), spread]
 
 
 def spread(dtype: np.dtype[Any]) -> float:

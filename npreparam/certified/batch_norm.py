@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from npreparam._errors import ShapeError
 from npreparam._shapes import as_bool
 from npreparam.certified._affine import as_array, as_floats, flat, near_table, number, plane_shape, rounded_affine, rounded_near, row, spread, target
+from npreparam.certified._inputs import quiet
 from npreparam.certified._record import Certified
 from npreparam.certified._statistics import Shape, Statistics, Sums, Vector
 from npreparam.exact.batch_norm import blend_weights, channel_vectors, round_blend, scalar
@@ -32,6 +33,7 @@ Array = NDArray[Any]
 ZERO = Fraction(0)
 
 
+@quiet
 def batch_norm(x: Any, gamma: Any, beta: Any, running_mean: Any, running_var: Any, training: bool = False, momentum: float = 0.1,
                eps: float = 1e-5, out_dtype: Any = "same") -> Certified:
     """The correctly rounded batch norm y = (x - mean)/sqrt(var + eps)*gamma + beta for each channel.
@@ -71,6 +73,7 @@ def batch_norm(x: Any, gamma: Any, beta: Any, running_mean: Any, running_var: An
     return Certified((y, *_updated((old_mean, old_var), stats, blend_weights(momentum, shape[0] * shape[2]), dtype)), repaired)
 
 
+@quiet
 def batch_norm_grad(gy: Any, x: Any, gamma: Any, running_mean: Any, running_var: Any, training: bool = False, eps: float = 1e-5,
                     out_dtype: Any = "same") -> Certified:
     """The correctly rounded cotangents (gx, ggamma, gbeta) of `batch_norm` for the cotangent gy of its y.

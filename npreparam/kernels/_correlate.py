@@ -24,15 +24,13 @@ from npreparam.kernels._pair import pair_tile, single_pair_tile
 from npreparam.kernels._plan import FIRST_TAP, HEIGHT, ORIGIN, TAPS, WIDTH, Plan, Source
 from npreparam.kernels._prepare import fill_strip, pack_block
 from npreparam.kernels._scratch import scratch
+from npreparam.kernels._split import Split, split_for
 from npreparam.kernels._tile import single_tile, tile, unpacked_tile
 
 Array = NDArray[Any]
 SMALL_PRODUCT = 200_000  # multiply-adds below which waking a second thread costs more than it saves
 COPIED_AT_LEAST = 25_000  # elements in one call of a copying kernel
-COMPUTED_AT_LEAST = 1_000_000  # multiply-adds in one call of the product kernel
 UNPACKED_TILES = 32  # tiles over the same weights up to which packing them costs more than it saves
-CHUNKS_PER_THREAD = 4  # at least, so that no thread waits long for another
-LINE = 32  # elements: no two threads write to neighbouring cache lines
 
 
 @kernel
@@ -62,7 +60,7 @@ class Operands(NamedTuple):
     packed: Any  # weights in tiles; empty where they are read where they lie
     x: Strided
     source: Source
-    padded: Any  # for each thread, the rows of a strip in planes
+    padded: Any  # rooms for the rows of a strip in planes
     start: Any  # what each output channel's sums begin with
     floor: Any
     y: Any
@@ -172,28 +170,75 @@ run_either = by_type(run_tiles, run_pair_tiles, PairOperands)
 
 
 @kernel
+def place_of(number: int, plan: Plan) -> tuple[int, int, int]:
+    """(image, group, first row) of strip `number`."""
+    rest, strip = divmod(number, plan.strips)
+    image, group = divmod(rest, plan.groups)
+    return image, group, strip * plan.band
+
+
+@kernel
 def correlate(first: int, last: int, held: int, padded: int, plan: Plan, data: Operands, buffer: Any) -> int:
-    """Tasks first..last-1, ordered by image, group, strip, block of output channels; the thread's padded rows, from `padded` on, are those of
+    """Tasks first..last-1, ordered by image, group, strip, block of output channels; the padded rows, from `padded` on, are those of
     strip number `held`, and are filled anew only for another one, whose number is returned."""
     blocks = -(-plan.rows // plan.tile_rows)
     for task in range(first, last):
         number, block = divmod(task, blocks)
-        rest, strip = divmod(number, plan.strips)
-        image, group = divmod(rest, plan.groups)
+        image, group, row = place_of(number, plan)
         if number != held:
-            fill_strip(image, group, strip * plan.band, plan, data, padded)
+            fill_strip((image, group, row), 0, data.source.channels // plan.groups, plan, data, padded)
             held = number
         for p in range(len(plan.problems)):
-            run_either(Place(image, group, strip * plan.band, block, padded), plan.problems[p], plan, data, buffer)
+            run_either(Place(image, group, row, block, padded), plan.problems[p], plan, data, buffer)
     return held
 
 
 @kernel
-def work(counters: Any, worker: int, tasks: int, share: int, room: int, plan: Plan, data: Operands) -> None:
-    """One thread's part of a product: some of the weights are packed, then `share` tasks at a time.
+def work_together(counters: Any, worker: int, split: Split, plan: Plan, data: Operands, buffer: Any) -> None:
+    """One thread's part of the copies of a few strips, then of their tasks; and so on with the next strips."""
+    blocks, channels = -(-plan.rows // plan.tile_rows), data.source.channels // plan.groups
+    strips, grain, stage = split.tasks // blocks, 1 + COPIED_AT_LEAST * channels // plan.held, 1
+    for first in range(0, strips, split.together):
+        last = min(strips, first + split.together)
+        pieces = -(-channels // grain)
+        chunks = (last - first) * pieces
+        chunk = draw(counters, stage, worker, chunks)
+        while chunk >= 0:
+            at, piece = divmod(chunk, pieces)
+            fill_strip(place_of(first + at, plan), piece * grain, min(channels, (piece + 1) * grain), plan, data, at * split.room)
+            finish(counters, stage)
+            chunk = draw(counters, stage, worker, chunks)
+        await_stage(counters, stage, chunks)
+        stage += 1
+        chunks = -(-(last - first) * blocks // split.share)
+        chunk = draw(counters, stage, worker, chunks)
+        while chunk >= 0:
+            begin = first * blocks + chunk * split.share
+            for task in range(begin, min(last * blocks, begin + split.share)):
+                correlate(task, task + 1, task // blocks, (task // blocks - first) * split.room, plan, data, buffer)
+            finish(counters, stage)
+            chunk = draw(counters, stage, worker, chunks)
+        await_stage(counters, stage, chunks)
+        stage += 1
 
-    Each thread pads the rows of its own strips, in its own `room` elements: what another core has just written would come slower than a copy.
-    """
+
+@kernel
+def work_alone(counters: Any, worker: int, split: Split, plan: Plan, data: Operands, buffer: Any) -> None:
+    """One thread's part of the tasks: it pads the rows of its own strips, for what another core has just written would come slower than a copy."""
+    held = -1
+    chunks = -(-split.tasks // split.share)
+    chunk = draw(counters, 1, worker, chunks)
+    while chunk >= 0:
+        first = chunk * split.share
+        held = correlate(first, min(split.tasks, first + split.share), held, worker * split.room, plan, data, buffer)
+        finish(counters, 1)
+        chunk = draw(counters, 1, worker, chunks)
+    await_stage(counters, 1, chunks)
+
+
+@kernel
+def work(counters: Any, worker: int, split: Split, plan: Plan, data: Operands) -> None:
+    """One thread's part of a product: some of the weights are packed, then come the tasks."""
     enter(counters, worker)
     buffer = np.empty(2 * plan.tile_rows * plan.width, data.y.dtype)  # before the first chunk is drawn: memory may run out
     packs = plan.groups * -(-plan.rows // plan.tile_rows) if data.packed.size else 0
@@ -206,23 +251,10 @@ def work(counters: Any, worker: int, tasks: int, share: int, room: int, plan: Pl
         finish(counters, 0)
         chunk = draw(counters, 0, worker, chunks)
     await_stage(counters, 0, chunks)
-    held = -1
-    chunks = -(-tasks // share)
-    chunk = draw(counters, 1, worker, chunks)
-    while chunk >= 0:
-        held = correlate(chunk * share, min(tasks, (chunk + 1) * share), held, worker * room, plan, data, buffer)
-        finish(counters, 1)
-        chunk = draw(counters, 1, worker, chunks)
-    await_stage(counters, 1, chunks)
-
-
-def _share(plan: Plan, images: int, threads: int) -> int:
-    """Tasks in a chunk: whole strips where there are enough for all threads, else fewer blocks, so that a strip is padded by several."""
-    blocks, strips = -(-plan.rows // plan.tile_rows), images * plan.groups * plan.strips
-    fewest = 1 + COMPUTED_AT_LEAST * plan.strips // max(1, plan.products)
-    if strips >= CHUNKS_PER_THREAD * threads:
-        return blocks * max(1, fewest // blocks)
-    return max(fewest, strips * blocks // (CHUNKS_PER_THREAD * threads))
+    if split.together:
+        work_together(counters, worker, split, plan, data, buffer)
+    else:
+        work_alone(counters, worker, split, plan, data, buffer)
 
 
 def product(plan: Plan, images: int, w: Strided, x: Strided, source: Source, start: Array | None, relu: bool, y: Array, pair: bool = False) -> None:
@@ -232,7 +264,6 @@ def product(plan: Plan, images: int, w: Strided, x: Strided, source: Source, sta
     """
     dtype = y.dtype
     blocks, taps = -(-plan.rows // plan.tile_rows), plan.weight_offsets.size
-    tasks = images * plan.groups * plan.strips * blocks
     threads = 1 if y.size * taps < SMALL_PRODUCT else _threads.get_num_threads()
     begins = np.zeros((plan.groups, blocks * plan.tile_rows), dtype)
     if start is not None:
@@ -240,8 +271,8 @@ def product(plan: Plan, images: int, w: Strided, x: Strided, source: Source, sta
     floor = dtype.type(0 if relu else -math.inf)
     unpacked = plan.adjacent and y.size <= UNPACKED_TILES * plan.width * plan.groups * plan.rows and not pair
     packed = 0 if unpacked else max(1, plan.groups * blocks * taps * plan.tile_rows)
-    room = plan.held + plan.width
-    room += -room % LINE
-    with scratch(dtype, weights=packed, input=threads * room) as (packed, padded):
+    split, rooms, threads = split_for(plan, source, images, threads, dtype.itemsize)
+    stages = 1 + (2 * -(-images * plan.groups * plan.strips // split.together) if split.together else 1)
+    with scratch(dtype, weights=packed, input=rooms * split.room) as (packed, padded):
         operands = (PairOperands if pair else Operands)(w, packed, x, source, padded, begins.reshape(-1), floor, y.reshape(-1))
-        _threads.run_together(work, new_counters(2), close, tasks, _share(plan, images, threads), room, plan, operands, threads=threads)
+        _threads.run_together(work, new_counters(stages), close, split, plan, operands, threads=threads)

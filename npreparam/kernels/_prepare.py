@@ -115,11 +115,14 @@ def fill_channel(image: int, channel: int, first_row: int, x: Strided, source: S
 
 
 @kernel
-def fill_strip(image: int, group: int, first_row: int, plan: Plan, data: Any, base: int) -> None:
-    """The rows of a strip, of all channels of one group, from padded[base] on; zeros behind them, where the last tile reads past the last pixel."""
+def fill_strip(place: tuple[int, int, int], first: int, last: int, plan: Plan, data: Any, base: int) -> None:
+    """The rows of a strip, whose (image, group, first row) is `place`, of the channels first..last-1 of the group, in planes that begin at
+    padded[base]; with the first channel zeros behind all of them, where the last tile reads past the last pixel."""
+    image, group, first_row = place
     channels = data.source.channels // plan.groups
-    clear(data.padded, base + plan.held, base + plan.held + plan.width)
-    for i in range(channels):
+    if first == 0:
+        clear(data.padded, base + plan.held, base + plan.held + plan.width)
+    for i in range(first, last):
         fill_channel(image, group * channels + i, first_row, data.x, data.source, data.padded, base + i * (plan.held // channels))
 
 

@@ -134,6 +134,12 @@ def test_subnormal_numbers(name):
     agree(x, gy, [stats[0], 0 * stats[1], x[0, :, 0, 0], stats[3]])
 
 
+def test_a_mean_too_small_for_a_float_tells_the_sign_of_zero():
+    """Half the smallest float64 lies between 0 and the smallest; what its float 0 lacks counts even where the slope makes it underflow."""
+    x, zero = np.array([[0.0], [5e-324], [0.0], [5e-324]]), np.zeros(1)
+    agree(x, x, [zero + 1, zero, zero, zero], eps=1e30, out_dtype="float32")
+
+
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])

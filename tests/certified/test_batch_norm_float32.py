@@ -55,6 +55,14 @@ def test_signs_of_zeros():
             agree(x, -x, [np.full(3, v, np.float32) for v in (gamma, beta, -3, 1)])
 
 
+def test_running_statistics_that_are_not_kept_may_be_infinite():
+    """With a momentum of 1, 0*inf is NaN and no warning."""
+    x, one = np.array([[1], [3]], np.float32), np.ones(1, np.float32)
+    _, mean, var = batch_norm(x, one, one, np.inf * one, np.inf * one, training=True, momentum=1.0).value
+    assert np.isnan(mean).all()
+    assert np.isnan(var).all()
+
+
 def test_variances_and_eps_of_opposite_signs():
     x = np.random.default_rng(12).standard_normal((3, 2)).astype(np.float32)
     one = np.ones(2, np.float32)

@@ -1,5 +1,6 @@
 """The thread pool and its working memory: an error anywhere reaches the caller, nobody hangs, nothing is lent twice."""
 
+import itertools
 import os
 import queue
 import subprocess
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from npreparam import ArgumentError, Window, ops
-from npreparam.kernels import _atomic, _correlate, _plan, _threads
+from npreparam.kernels import _atomic, _correlate, _plan, _split, _threads
 from npreparam.kernels._atomic import await_stage, close, draw, enter, finish, new_counters, wait_awake
 from npreparam.kernels._memory import strided
 from npreparam.kernels._scratch import KEPT_BYTES, scratch
@@ -63,10 +64,10 @@ def test_closed_counters_end_a_kernel_before_it_writes():
     y, small = np.full(3 * 5 * 38 * 38, 7, np.float32), np.zeros(0, np.float32)
     packed, padded = np.full(plan.tile_rows * plan.offsets.size, 7, np.float32), np.full(2 * (plan.held + plan.width), 7, np.float32)
     operands = _correlate.Operands(strided(w), packed, strided(x), source, padded, small, np.float32(0), y)
-    counters = new_counters(2)
+    counters = new_counters(3)
     close(counters)
-    for worker in (0, 1):
-        _correlate.work(counters, worker, 3, 1, plan.held + plan.width, plan, operands)
+    for worker, together in itertools.product((0, 1), (0, 3)):
+        _correlate.work(counters, worker, _split.Split(3 * plan.strips, 1, plan.held + plan.width, together * plan.strips), plan, operands)
     for memory in (y, packed, padded):  # a helper that wakes late finds memory that is lent to another call by now
         assert (memory == 7).all()
 
