@@ -48,7 +48,10 @@ def test_a_wrong_target_does_not_conform_and_every_file_says_so(target, tmp_path
     assert run_script(scripts[0]).returncode == 1
     known = tmp_path / "known"
     known.write_text("conv2d/*  # kernel flipped\n")
-    assert judge(target, *OPTIONS, "--known-failures", known).exit_code == 0
+    result = judge(target, *OPTIONS, "--known-failures", known)
+    assert result.exit_code == 0
+    assert "in 1 round, conforms, but for the known failures" in result.output
+    assert not result.output.startswith("\n")      # where a bar would be, if this were a terminal
 
 
 @pytest.mark.parametrize("arguments", [("no_such_target_module",), ("npreparam", "--ops", "conv3d"), ("npreparam", "--ops", ","),
@@ -72,12 +75,16 @@ def test_the_mistakes_that_the_cases_would_not_have_caught_are_told(target, tmp_
     assert told in page.read_text()
 
 
+def test_a_budget_that_ends_in_the_first_round_is_told_to():
+    assert ": 1 case in a part of the first round, conforms" in judge("npreparam", "--budget", "0.001s", "--ops", "tanh").output
+
+
 def test_the_first_failure_is_enough_with_fail_fast(target, tmp_path):
     report = tmp_path / "report.json"
     result = judge(target, "--fail-fast", "--json", report)
     assert result.exit_code == 1, result.output
     assert "conv2d looks like: kernel flipped" in result.output
-    assert "1 failures" in result.output
+    assert "1 failure\n" in result.output
 
 
 BROKEN = """

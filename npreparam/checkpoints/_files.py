@@ -21,7 +21,7 @@ def contents(path: Path) -> memoryview:
             size = os.fstat(file.fileno()).st_size
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
     except (OSError, ValueError) as error:
-        raise FormatError(f"cannot be read: {error}") from None
+        raise FormatError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if not size:
         raise FormatError("the file is empty")
     return memoryview(mapped)

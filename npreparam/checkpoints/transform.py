@@ -225,8 +225,8 @@ def names_of(block: Block) -> tuple[str, str]:
 
 
 def parameters(block: Block, tensors: Tensors) -> int:
-    """Number of parameters of a block, without stale ones."""
-    return sum(tensors[name].size for name in block.tensors if name not in block.stale)
+    """Number of parameters of a block, without stale ones and the counters of its batch norms."""
+    return sum(tensors[name].size for name in block.tensors if name not in block.stale and not name.endswith(".num_batches_tracked"))
 
 
 def beyond(rows: list[Row]) -> Iterator[str]:

@@ -90,8 +90,8 @@ def fuse(
 
     Example: npreparam fuse model.pth deploy.safetensors --eps 1e-5 --html certificate.html
 
-    A block is fused only if one convolution has no more weights than its parts have together; else its convolutions stay, with the batch norms
-    behind them folded, unless --largest is given.
+    A block is fused only if one convolution has no more weights than its parts have together, or if --largest is given.
+    Else its convolutions stay, with the batch norms behind them folded.
 
     A pattern file for --family has tables like this one, paths being relative to the block, "?" marking what may be absent:
 
@@ -189,8 +189,8 @@ def gradients(
 ) -> None:
     """Estimate the gradient of E[(z - k)^2], z ~ N(mu, sigma^2), in five ways, and compare their variances with the exact ones.
 
-    Score function, without a baseline, with the other samples' mean and with the constant of least variance; measure-valued; pathwise (through
-    z = mu + sigma*eps). A plain sample of z has no gradient at all, which is shown, too.
+    Score function, without a baseline, with the other samples' mean and with the constant of least variance; measure-valued; pathwise.
+    Pathwise is through z = mu + sigma*eps. A plain sample of z has no gradient at all, which is shown, too.
 
     Example: npreparam gradients --mu 1 --sigma 0.5 --k -3 --samples 200000 --out lesson
     """

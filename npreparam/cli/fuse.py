@@ -97,7 +97,7 @@ def refuse_graph(source: Path, other: str) -> None:
 @contextmanager
 def progress(blocks: tuple[Block, ...], console: Console) -> Iterator[Callable[[], None]]:
     """A step to call after each block, shown as a progress bar where there are many."""
-    with Progress(console=console, transient=True, disable=len(blocks) < MANY) as bar:
+    with Progress(console=console, transient=True, disable=len(blocks) < MANY or not console.is_terminal) as bar:
         task = bar.add_task("blocks", total=len(blocks))
         yield lambda: bar.advance(task)
 

@@ -61,7 +61,7 @@ def simulate(setting: dict[str, float], samples: int, seed: int, console: Consol
     parameters = {"loc": setting["mu"], "scale": setting["sigma"]}
     generators = np.random.default_rng(seed).spawn(len(ESTIMATORS))
     drawn = {}
-    with Progress(console=console, transient=True) as bar:
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         for (name, estimator), rng in zip(bar.track(ESTIMATORS.items(), description="estimators"), generators, strict=True):
             found = estimator(partial(objective, setting["k"]), Normal, parameters, samples, rng=rng)
             drawn[name] = {ours: found[theirs] for ours, theirs in PARAMETERS.items()}

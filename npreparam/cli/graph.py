@@ -64,7 +64,7 @@ def run_verify_graph(source: Path, other: Path, answers: Answers, reports: Repor
 
 
 def _progress(console: Console) -> Progress:
-    return Progress(*Progress.get_default_columns()[:1], "{task.completed}", console=console, transient=True)
+    return Progress(*Progress.get_default_columns()[:1], "{task.completed}", console=console, transient=True, disable=not console.is_terminal)
 
 
 def _check_answers(answers: Answers, reports: Reports, **more: Any) -> None:

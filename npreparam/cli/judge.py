@@ -25,7 +25,7 @@ from npreparam._errors import ArgumentError
 from npreparam.certified.bounds import profile_named
 from npreparam.cli.output import write
 from npreparam.conformance.case import Level, Verdict
-from npreparam.conformance.report import KnownFailures, as_html, as_json, as_junit, read_verdicts, record, summary, trusted
+from npreparam.conformance.report import KnownFailures, as_html, as_json, as_junit, counted, read_verdicts, record, summary, trusted
 from npreparam.conformance.runner import Runner
 from npreparam.conformance.script import standalone
 from npreparam.conformance.signatures import OPS
@@ -153,9 +153,11 @@ def judge(trial: Trial, console: Console, executor: Executor | None = None) -> i
         return COULD_NOT
     if told := trusted(sweep.caught, sweep.missed):
         console.print(told, markup=False, soft_wrap=True)
-    rounds = f"{sweep.rounds} rounds" + (" and a part of the next" if len(sweep.verdicts) < sweep.planned else "")
-    console.print(f"{declaration.name} {declaration.version}".strip() + f": {len(sweep.asked())} cases in {rounds}, "
-                  + ("conforms" if not failures else f"{len(failures)} failures"), markup=False, soft_wrap=True)
+    part = len(sweep.verdicts) < sweep.planned
+    rounds = (counted(sweep.rounds, "round") + " and a part of the next" * part) if sweep.rounds else "a part of the first round"
+    told = counted(len(failures), "failure") if failures else "conforms" + ", but for the known failures" * bool(sweep.failures())
+    console.print(f"{declaration.name} {declaration.version}".strip() + f": {counted(len(sweep.asked()), 'case')} in {rounds}, {told}", markup=False,
+                  soft_wrap=True)
     return DOES_NOT if failures else CONFORMS
 
 
@@ -167,7 +169,7 @@ def _swept(trial: Trial, job: Job, runner: Runner, done: Any, console: Console, 
     if executor is None and trial.jobs > 1:
         pool = ProcessPoolExecutor(trial.jobs, mp_context=get_context("spawn"))
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} cases"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bar, pool as workers:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar, pool as workers:
         task = bar.add_task("judging", total=None)
 
         def step(sweep: Sweep, planned: int) -> None:
@@ -209,7 +211,7 @@ def _tell(failures: list[Verdict], sweep: Sweep, known: KnownFailures, console: 
             console.print(f"{op} looks like: {names[0]}", markup=False, soft_wrap=True)
     expected = len(sweep.failures()) - len(failures)
     if expected:
-        console.print(f"{expected} failures are known")
+        console.print(f"{counted(expected, 'failure')} known")
     for pattern in known.stale(sweep.verdicts.values()):
         console.print(f"known failure {pattern} did not fail: it can go", markup=False)
 

@@ -88,7 +88,7 @@ class Tour:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]:.4f}"),
                    TimeElapsedColumn())
         begin = time.perf_counter()
-        with Progress(*columns, console=self.console, transient=True) as bar:
+        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as bar:
             task = bar.add_task(what, total=None, loss=float("nan"))
 
             def progress(done: int, total: int, loss: float) -> None:

@@ -133,7 +133,7 @@ class Training:
         session = self.session
         columns = (TextColumn("epoch {task.fields[epoch]}"), BarColumn(), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]:.3f}"),
                    TimeElapsedColumn())
-        with Progress(*columns, console=self.console, transient=True) as bar:
+        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as bar:
             task = bar.add_task("", total=epochs * session.steps, completed=session.optimizer.steps, epoch=min(session.epoch + 1, epochs),
                                 loss=float("nan"))
 

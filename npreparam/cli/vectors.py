@@ -36,7 +36,7 @@ def write(folder: Path, form: str, ops: str | None, dtypes: str, seed: int, coun
         raise ArgumentError("--format (=npz) cannot hold bfloat16; use safetensors")
     prepare_folder(folder, overwrite, "DIR")
     with Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn(), console=console,
-                  transient=True) as bar:
+                  transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("writing vectors", total=None)
         manifest = write_vectors(folder, form, chosen, formats, seed, count, lambda done, total: bar.update(task, completed=done, total=total))
     console.print(f"{len(manifest['vectors'])} vectors and their manifest in {folder}", markup=False, soft_wrap=True)

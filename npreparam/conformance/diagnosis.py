@@ -14,6 +14,7 @@ which they differ most, and what its answers refute is dropped.
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ import numpy as np
 from npreparam._errors import ArgumentError
 from npreparam.certified.bounds import Profile
 from npreparam.conformance.case import Case
+from npreparam.conformance.explain import explaining_operands
 from npreparam.conformance.matching import Finding, Outputs, findings_of, shows
 from npreparam.conformance.mistakes import MISTAKES
 from npreparam.conformance.questions import Ask, asking, decided
@@ -49,7 +51,8 @@ def diagnose_all(failures: Iterable[tuple[Case, Any]], profile: Profile | None =
                  ask: Ask | None = None, passed: Sequence[Case] = ()) -> list[Finding]:
     """The known mistakes that explain all wrong results of one function, or, where none does, as many as possible.
 
-    A mistake that one of the `passed` cases would have shown is ruled out. Raises ArgumentError for cases of several functions.
+    A mistake that one of the `passed` cases would have shown is ruled out; and all are where the right function of rounded operands explains more
+    of them. Raises ArgumentError for cases of several functions.
 
     >>> x, row, column = np.float32([[[[1, 2], [3, 4]]]]), np.float32([[[[3, 5]]]]), np.float32([[[[3], [5]]]])
     >>> across, down = (Case("conv2d", {"x": x, "w": w}) for w in (row, column))
@@ -65,6 +68,8 @@ def diagnose_all(failures: Iterable[tuple[Case, Any]], profile: Profile | None =
         for finding in findings_of(case, _as_tuple(actual), declared, profile):
             seen.setdefault(finding.key, []).append(finding)
     most = max(map(len, seen.values()), default=0)
+    if most < len(failures) and _by_operands(failures, declared, profile) > most:
+        return []
     worst = [max(several, key=lambda finding: finding.rank) for several in seen.values() if len(several) == most]
     kept = [finding for finding in worst if not any(shows(finding, case, declared, profile) for case in passed)]
     if ask is not None and kept:
@@ -72,6 +77,13 @@ def diagnose_all(failures: Iterable[tuple[Case, Any]], profile: Profile | None =
     kept.sort(key=lambda finding: (finding.rank, [ORDER[mistake] for mistake in finding.mistakes]))
     return [dataclasses.replace(finding, alike=tuple(other.name for other in kept if other is not finding and other.rank == finding.rank))
             for finding in kept]
+
+
+def _by_operands(failures: Iterable[tuple[Case, Any]], declared: Declaration, profile: Profile | None) -> int:
+    """How many results the right function gives of operands that are rounded in one way."""
+    counts = Counter(words for case, actual in failures if not case.refused
+                     for words in explaining_operands(case, _as_tuple(actual), declared, profile or declared.profile(case.dtype)))
+    return max(counts.values(), default=0)
 
 
 def _as_tuple(actual: Any) -> Outputs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Container, Iterator
 from typing import Any
 
 import numpy as np
@@ -29,13 +30,11 @@ ELEMENTWISE = ("float32", "float16_float16")  # the only arithmetic that makes s
 def explaining_profile(case: Case, outputs: tuple[Array, ...], found: tuple[Truth, ...], declaration: Declaration, profile: Profile) -> str:
     """In words, the arithmetic that explains all results, or "".
 
-    First operands rounded to nearest to a coarser format, from tight to wide: then the results lie within the declared bound of the truth for
-    *those* operands. Else the ready-made profile with the smallest bounds around the truth within which they lie.
+    First operands rounded to nearest to a coarser format (see `coarser_operands`): then the results lie within the declared bound of the truth
+    for *those* operands. Else the ready-made profile with the smallest bounds around the truth within which they lie.
     """
-    for form, name in ROUNDED.items():
-        other = rounded_operands(case, form)
-        if other is not None and within(outputs, _truths(other, declaration, profile)):
-            return name
+    if name := next(explaining_operands(case, outputs, declaration, profile), ""):
+        return name
     fits = []
     for name, limits in _other_bounds(case, declaration, profile):
         if any((np.isinf(limit) & np.isfinite(truth.bound)).any() for limit, truth in zip(limits, found, strict=True)):
@@ -47,8 +46,29 @@ def explaining_profile(case: Case, outputs: tuple[Array, ...], found: tuple[Trut
     return min(fits)[2] if fits else ""
 
 
-def rounded_operands(case: Case, form: str) -> Case | None:
-    """The case with its float arrays rounded to nearest to a format, or None where that changes nothing, or overflows.
+def explaining_operands(case: Case, outputs: tuple[Array, ...], declaration: Declaration, profile: Profile) -> Iterator[str]:
+    """In words, the coarser operands of which the right function gives these results."""
+    return (words for words, other in coarser_operands(case) if within(outputs, _truths(other, declaration, profile)))
+
+
+def coarser_operands(case: Case) -> Iterator[tuple[str, Case]]:
+    """The case with all operands rounded, from tight to wide; then, for sums of products, with one of them rounded.
+
+    >>> case = Case("linear", {"x": np.float32([[1 + 2**-9]]), "w": np.float32([[1 - 2**-10]])})
+    >>> [words for words, _ in coarser_operands(case)]
+    ['bfloat16 inputs', 'bfloat16 values of `x` alone', 'bfloat16 values of `w` alone']
+    """
+    for form, words in ROUNDED.items():
+        if (other := rounded_operands(case, form)) is not None:
+            yield words, other
+    for form, words in ROUNDED.items():
+        for name in case.arrays() if case.op in SUMS else ():
+            if (other := rounded_operands(case, form, (name,))) is not None:
+                yield f"{words.replace('inputs', 'values')} of `{name}` alone", other
+
+
+def rounded_operands(case: Case, form: str, names: Container[str] = ()) -> Case | None:
+    """The case with its float arrays, or those of some names, rounded to nearest to a format; None where that changes nothing, or overflows.
 
     >>> case = Case("tanh", {"x": np.float32([1 + 2**-9])})
     >>> rounded_operands(case, "bfloat16").arguments["x"], rounded_operands(case, "tf32")
@@ -59,12 +79,13 @@ def rounded_operands(case: Case, form: str) -> Case | None:
             return tuple(map(rounded, value))
         return value if not isinstance(value, np.ndarray) or value.dtype.kind in "iub" else _to_format(value, form)
 
-    if all(is_value_of(array.astype(np.float64), form).all() for array in case.arrays().values()):
+    numbers = [array.astype(np.float64) for name, array in case.arrays().items() if not names or name in names]
+    if all(is_value_of(array, form).all() for array in numbers):
         return None
-    numbers = [array.astype(np.float64) for array in case.arrays().values()]
     if any(np.abs(array[np.isfinite(array)]).max(initial=0) > largest(form) for array in numbers):
         return None
-    return dataclasses.replace(case, arguments={name: rounded(value) for name, value in case.arguments.items()}, exact=False)
+    arguments = {name: rounded(value) if not names or name in names else value for name, value in case.arguments.items()}
+    return dataclasses.replace(case, arguments=arguments, exact=False)
 
 
 def _to_format(value: Array, form: str) -> Array:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from npreparam.certified.bounds import Profile
 from npreparam.conformance import relations
 from npreparam.conformance.case import Case, Level, Verdict
-from npreparam.conformance.explain import ROUNDED, explaining_profile
+from npreparam.conformance.explain import coarser_operands, explaining_profile
 from npreparam.conformance.grade import GRADES, LARGEST_RATIO, grades, misshapen, ulps
 from npreparam.conformance.runner import InProcess, Runner, quietly
 from npreparam.conformance.target import Declaration
@@ -146,7 +146,7 @@ def explained(verdict: Verdict, case: Case, outputs: tuple[Array, ...], found: t
     name = explaining_profile(case, outputs, found, declaration, profile)
     if name:
         verdict = dataclasses.replace(verdict, profile=name, explanation=f"{verdict.explanation}; consistent with {name}")
-    if name in ROUNDED.values():
+    if name in (words for words, _ in coarser_operands(case)):
         return verdict
     actual = outputs if len(outputs) > 1 else outputs[0]
     with quietly():

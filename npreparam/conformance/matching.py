@@ -14,9 +14,10 @@ from npreparam._errors import ArgumentError
 from npreparam.certified.bounds import Profile
 from npreparam.certified.bounds.profile import FORMATS, smallest, unit
 from npreparam.conformance.case import Case, Level
-from npreparam.conformance.explain import ROUNDED, rounded_operands
+from npreparam.conformance.explain import ROUNDED, coarser_operands
 from npreparam.conformance.grade import GRADES, grades, within
 from npreparam.conformance.mistakes import Mistake, balls, mistaken, mistakes_of
+from npreparam.conformance.mistakes._ball import Ball
 from npreparam.conformance.mistakes._evaluate import outermost
 from npreparam.conformance.mistakes._trial import is_visible
 from npreparam.conformance.target import Declaration
@@ -89,15 +90,16 @@ def findings_of(case: Case, actual: Outputs, declared: Declaration, profile: Pro
         return []
     singles = [(mistake,) for mistake in mistakes_of(case.op)]
     found = _matching(singles, failure, profile)
-    for form, words in ROUNDED.items():
-        if not found and (other := rounded_operands(case, form)) is not None:
+    for words, other in coarser_operands(case):
+        if not found:
             try:
                 rounded = Failure(other, actual, truths(other, declared, profile))
             except ArgumentError:
                 continue
             if not _fails(rounded):
                 return []
-            found = [dataclasses.replace(finding, operands=words) for finding in _matching(singles, rounded, profile)]
+            if words in ROUNDED.values():  # all operands alike
+                found = [dataclasses.replace(finding, operands=words) for finding in _matching(singles, rounded, profile)]
     return found or _matching(_pairs(case), failure, profile)
 
 
@@ -146,14 +148,30 @@ def match(mistakes: tuple[Mistake, ...], failure: Failure, profile: Profile) -> 
         return None
     told = sharp = False
     for y, ball, truth, wrong in zip(actual, lifted, found, _wrong_elements(failure), strict=True):
-        with np.errstate(all="ignore"):  # both are results of the mistaken formula: twice its radius, and the rounding to the judged format
-            limit = 2 * ball.radius + unit(y.dtype.name) * (np.abs(ball.value) + ball.radius) + smallest(y.dtype.name)
-            inside = np.where(np.isfinite(ball.value), np.abs(y.astype(np.float64) - ball.value) <= limit, _equal(y, ball.value))
+        limit = _limit(y, ball)
+        if not _inside(y, ball, limit):
+            return None
+        with np.errstate(all="ignore"):
             told |= bool((wrong & np.isfinite(limit)).any())
             sharp |= bool((wrong & ~(np.abs(ball.value - truth.value) <= limit)).any())
-        if not inside.all():
-            return None
-    return Finding(mistakes, sharp=sharp) if told else None
+    return Finding(mistakes, sharp=sharp) if told and (sharp or not _right_matches(failure, profile)) else None
+
+
+def _right_matches(failure: Failure, profile: Profile) -> bool:
+    """Whether the right function would match by the same rule, so that a mistake that does nothing here would."""
+    lifted = balls((), failure.case, profile)
+    return lifted is not None and all(_inside(y, ball, _limit(y, ball)) for y, ball in zip(failure.actual, lifted, strict=True))
+
+
+def _limit(y: Array, ball: Ball) -> Array:
+    """How far apart two results of one formula are: twice its radius, and the rounding to the judged format."""
+    with np.errstate(all="ignore"):
+        return 2 * ball.radius + unit(y.dtype.name) * (np.abs(ball.value) + ball.radius) + smallest(y.dtype.name)
+
+
+def _inside(y: Array, ball: Ball, limit: Array) -> bool:
+    with np.errstate(all="ignore"):
+        return bool(np.where(np.isfinite(ball.value), np.abs(y.astype(np.float64) - ball.value) <= limit, _equal(y, ball.value)).all())
 
 
 def _equal(y: Array, value: Array) -> NDArray[np.bool_]:

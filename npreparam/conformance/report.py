@@ -23,7 +23,7 @@ from npreparam.conformance.target import Declaration
 MISSED = 10  # known mistakes that are told by name
 FORMAT = "npreparam judge report 1"
 STYLE = ("body{font:14px sans-serif;margin:2em}table{border-collapse:collapse}td,th{border:1px solid #bbb;padding:2px 8px;text-align:right}"
-         "td:first-child,td:last-child{text-align:left}")
+         "td:first-child,th:first-child,.words :is(td,th){text-align:left}")
 
 
 @dataclasses.dataclass
@@ -88,6 +88,15 @@ def trusted(caught: Sequence[str], missed: Sequence[str]) -> str:
             + (f", but not {'; '.join(missed[:MISSED])}" if missed else "") + (f"; and {rest} more" if rest > 0 else ""))
 
 
+def counted(number: int, what: str) -> str:
+    """A number of things in words.
+
+    >>> counted(1, "round"), counted(2, "round")
+    ('1 round', '2 rounds')
+    """
+    return f"{number} {what}" + "s" * (number != 1)
+
+
 def _row(verdict: Verdict) -> dict[str, Any]:
     """The fields of a verdict that say something; NaN and infinities as text."""
     fields = {"key": str(verdict.key), "level": str(verdict.level), "name": verdict.name, "ulp": verdict.ulp, "ratio": verdict.ratio,
@@ -142,12 +151,14 @@ def as_html(report: Mapping[str, Any]) -> str:
     more = "".join(f"<tr><td>{html.escape(row['key'])}</td><td>{row['level']}</td><td>{html.escape(row['name'])}</td>"
                    f"<td>{html.escape(row.get('explanation', ''))}</td><td>{html.escape('; '.join(row.get('diagnosis', [])))}</td></tr>"
                    for row in failed)
+    together = "".join(f"<p>{op} looks like: {html.escape(names[0])}</p>" for op, names in report["diagnosis"].items() if names)
     title = html.escape(f"{report['name']} {report['version']}".strip())
     state = "conforms" if report["conforms"] else "does not conform"
     return (f"<!doctype html><meta charset=utf-8><title>{title}</title><style>{STYLE}</style><h1>{title} {state}</h1>"
-            f"<p>{report['rounds']} rounds, seed {report['seed']}{'' if report['complete'] else ', interrupted'}</p>"
+            f"<p>{counted(report['rounds'], 'round')}, seed {report['seed']}{'' if report['complete'] else ', interrupted'}</p>"
             f"<p>{html.escape(trusted(**report['known mistakes']))}</p><table><tr>{head}</tr>{rows}</table>"
-            + (f"<h2>Failures</h2><table><tr><th>case</th><th>verdict</th><th>about</th><th>what</th><th>looks like</th></tr>{more}</table>"
+            + (f"<h2>Failures</h2>{together}<table class=words>"
+               f"<tr><th>case</th><th>verdict</th><th>about</th><th>what</th><th>looks like</th></tr>{more}</table>"
                if failed else "") + "\n")
 
 

@@ -74,7 +74,7 @@ def load_npz(path: str | Path) -> Images:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:  # np.load would not close a broken file itself
             arrays = dict(archive)
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        raise FormatError(f"{path}: cannot be read as npz: {error or type(error).__name__}") from None
+        raise FormatError(f"{path}: cannot be read as npz: {getattr(error, 'strerror', None) or error or type(error).__name__}") from None
     if {"train", "test"} <= set(arrays):
         train, test = (_checked(arrays[name], f"{path}: `{name}`") for name in ("train", "test"))
         if train.shape[1:] != test.shape[1:]:

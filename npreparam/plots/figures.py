@@ -20,6 +20,7 @@ def loss_curves(curves: Mapping[str, Sequence[float]], epochs: Mapping[str, int]
         last = len(values) if epochs is None else epochs[name]
         axes.plot(np.arange(1, len(values) + 1) * last / len(values), values, marker=".")
         axes.set(title=name, xlabel="epoch", ylabel="loss (nats)")
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(alpha=0.3)
     return figure
 

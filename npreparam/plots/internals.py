@@ -60,7 +60,7 @@ def histograms(samples: Mapping[str, Array], truth: float | None = None, quantit
     panels = figure.subplots(len(samples), 1, squeeze=False, sharex=True)[:, 0]
     for axes, (name, values), colour in zip(panels, samples.items(), COLOURS * len(samples), strict=False):
         axes.hist(np.ravel(values), bins=BINS, range=(low, high), color=colour)
-        axes.set_title(f"{name}: mean {np.mean(values):.3g}, variance {np.var(values):.3g}", loc="left", fontsize=9)
+        axes.set_title(f"{name}: mean {np.mean(values):.3g}, variance {np.var(values):.4g}", loc="left", fontsize=9)
         axes.set(yticks=[])
         if truth is not None:
             axes.axvline(truth, color="black", linestyle="--", linewidth=1)

@@ -28,6 +28,13 @@ def test_the_rule(channels, outputs, kernel):
     assert is_no_larger(dense, [(channels, 1, kernel, kernel), point]) == pays
 
 
+def test_the_counters_of_batch_norms_are_no_parameters():
+    tensors = separable(8)
+    (row,) = fuse(tensors, recognise(tensors, patterns=SEPARABLE), insist=True).rows
+    assert "m.dw_bn.num_batches_tracked" in tensors
+    assert row.before == 4 * 9 + 4 * 4 + 8 * 4 + 4 * 8      # kernels, and four vectors for each batch norm
+
+
 def test_a_separable_convolution_keeps_its_two_kernels():
     tensors = separable(8)
     found = recognise(tensors, patterns=SEPARABLE)

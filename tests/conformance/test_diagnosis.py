@@ -1,8 +1,11 @@
 """The diagnosis names the mistake that was made, and none where there is none."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from npreparam import certified, ops
 from npreparam._errors import ArgumentError
 from npreparam.certified import bounds
 from npreparam.conformance import Case
@@ -109,6 +112,35 @@ def test_operands_rounded_to_bfloat16_and_a_mistake():
         assert f"the same bits; of {words}" in str(found[0])
         right = honest.machine("sequential", bounds.FLOAT32).conv2d(**rounded_operands(case, form).arguments)
         assert diagnose(case, right) == []  # the judge says so itself
+
+
+def half_images(seed):
+    """A convolution of 64 channels, and what one makes of it that keeps its images, not its weights, in TF32 or float16: the same here."""
+    rng = np.random.default_rng(seed)
+    x, w = rng.standard_normal((1, 64, 6, 6)).astype(np.float32), rng.standard_normal((4, 64, 3, 3)).astype(np.float32)
+    return Case("conv2d", {"x": x, "w": w}), ops.conv2d(x.astype(np.float16).astype(np.float32), w)
+
+
+def test_one_operand_rounded_has_its_name_and_no_diagnosis():
+    case, actual = half_images(1)
+    verdict = judge_case(case, SimpleNamespace(conv2d=lambda *args, **kwargs: actual))
+    assert verdict.explanation.endswith("consistent with TF32 values of `x` alone")
+    assert not verdict.diagnosis
+
+
+def test_mistakes_that_do_nothing_here_do_not_match():
+    case, actual = half_images(1)
+    bound = bounds.conv2d_bound(**case.arguments, profile="float32")
+    noise = np.random.default_rng(0).uniform(-1.5, 1.5, bound.shape) * bound      # within twice the radius, but of no operands' rounding
+    assert not diagnose(case, (certified.conv2d(**case.arguments, out_dtype=np.float64).value + noise).astype(np.float32))
+    assert not diagnose(case, actual)
+
+
+def test_rounded_operands_that_explain_more_leave_no_diagnosis():
+    small = Case("conv2d", {"x": np.float32([[[[1 + 2.0**-12]]]]), "w": np.float32([[[[1]]]])})
+    one = np.ones((1, 1, 1, 1), np.float32)
+    assert "sums in float16" in names(diagnose(small, one))
+    assert not diagnose_all([(small, one), half_images(1), half_images(4)])
 
 
 def test_two_mistakes_together():

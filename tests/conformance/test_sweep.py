@@ -169,6 +169,7 @@ def test_reports_are_valid_and_hold_what_they_should(flipped, tmp_path):
     page = as_html(found)
     assert "does not conform" in page
     assert page.count("<tr>") == 2 + len(OPS) + len(sweep.failures())
+    assert "<p>conv2d looks like: kernel flipped" in page
 
 
 def test_text_of_a_target_cannot_break_a_report():

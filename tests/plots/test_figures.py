@@ -24,6 +24,7 @@ def test_loss_curves_have_one_panel_for_each_history():
     assert [axes.get_title() for axes in figure.axes] == ["a", "b"]
     assert figure.axes[0].lines[0].get_xydata().tolist() == [[1, 3], [2, 2], [3, 1]]
     assert figure.axes[1].lines[0].get_xydata().tolist() == [[1, 5]]
+    assert all(tick == round(tick) for axes in figure.axes for tick in axes.get_xticks())
     finer = plots.loss_curves({"a": [4.0, 3.0, 2.0, 1.0]}, {"a": 2})
     assert finer.axes[0].lines[0].get_xydata().tolist() == [[0.5, 4], [1, 3], [1.5, 2], [2, 1]]
     assert png(figure).startswith(b"\x89PNG")

@@ -55,7 +55,10 @@ def call(mistakes: Sequence[Mistake], arguments: Mapping[str, Any]) -> tuple[Any
     outer, *inner = mistakes
     functions = right(**{outer.op: lambda **given: _single(call(inner, given))}) if inner else RIGHT
     with quietly():
-        result = outer.function(functions, **arguments)
+        return _as_tuple(outer.function(functions, **arguments))
+
+
+def _as_tuple(result: Any) -> tuple[Any, ...]:
     return result if isinstance(result, tuple) else (result,)
 
 
@@ -89,7 +92,7 @@ def mistaken(mistakes: Sequence[Mistake], case: Case) -> tuple[Array, ...] | Non
 
 
 def balls(mistakes: Sequence[Mistake], case: Case, profile: Profile) -> tuple[Ball, ...] | None:
-    """The mistaken results of a case with the radii of a profile, or None where the mistake does not apply.
+    """The mistaken results of a case with the radii of a profile, or None where the mistake does not apply; of no mistakes, the right ones.
 
     >>> from npreparam.certified.bounds import profile_named
     >>> from npreparam.conformance.mistakes import mistake_named
@@ -103,7 +106,7 @@ def balls(mistakes: Sequence[Mistake], case: Case, profile: Profile) -> tuple[Ba
 
     try:
         arguments = {name: _mapped(value, lifted) for name, value in expanded(case.op, case.arguments).items()}
-        results = call(mistakes, arguments)
+        results = call(mistakes, arguments) if mistakes else _as_tuple(getattr(RIGHT, case.op)(**arguments))
     except NOT_APPLICABLE:
         return None
     if _reads_buffer(mistakes, case):
