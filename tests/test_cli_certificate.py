@@ -78,6 +78,7 @@ def test_the_page_tells_what_is_wrong(source, tmp_path):
     tensors["stage.0.rbr_reparam.bias"][0] += 1
     save(out, tensors)
     assert run("verify", source, out, "--family", "repvgg", "--html", tmp_path / "r.html").exit_code == 1
+    assert "on real inputs" not in (tmp_path / "r.html").read_text()
     page = Page((tmp_path / "r.html").read_text())
     assert "Not everything is as it should be." in page.texts
     assert any("stored numbers are not the block's" in text for text in page.texts)

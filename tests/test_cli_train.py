@@ -252,6 +252,7 @@ BAD = {
     "beta of an IWAE": (("iwae", "--beta", "2"), "--beta (=2.0) is for MODEL vae, not iwae"),
     "a convolutional IWAE": (("iwae", "--convolutional"), "--convolutional is for MODEL vae, not iwae"),
     "a rate of 0": (("vae", "--rate", "0"), "`rate` (=0.0) must be positive"),
+    "a name that is none": (("vae", "--data", "diggits"), "`data` (='diggits') must be 'digits', 'mnist', 'frey' or an npz file"),
     "a missing file": (("vae", "--data", "nothing.npz"), "nothing.npz: cannot be read as npz"),
     "a rate that diverges": (("vae", "--rate", "1e30", "--epochs", "9"), "the loss of held-out images is not finite after epoch 1; a smaller"),
 }

@@ -18,7 +18,8 @@ td.number, th.number { text-align: right; font-variant-numeric: tabular-nums }
 .bad { color: var(--bad); font-weight: 600 } .good { color: var(--good) } code { overflow-wrap: anywhere }
 @media (max-width: 40rem) { body { padding: .5rem; font-size: 14px } th, td { padding: .25rem .4rem } }
 """
-COLUMNS = ("block", "held", "measured / allowed", "bound", "measured", "on real inputs", "parameters", "kernel", "branches", "family")
+ON_INPUTS = "on real inputs"
+COLUMNS = ("block", "held", "measured / allowed", "bound", "measured", ON_INPUTS, "parameters", "kernel", "branches", "family")
 NUMERIC = {"branches", "parameters", "bound", "measured"}
 
 
@@ -30,7 +31,8 @@ def page(record: dict[str, Any]) -> str:
     verdict = '<p class="good">Every fused block is within its bound.</p>' if held else '<p class="bad">Not everything is as it should be.</p>'
     lists = "".join(_list(title, record[key]) for key, title in (
         ("faults", "Wrong"), ("refused", "Not fused"), ("kept", "Left as convolutions, since one would be larger")) if record[key])
-    head = "".join(f'<th{_kind(name)}>{name}</th>' for name in COLUMNS)
+    columns = [name for name in COLUMNS if name != ON_INPUTS or "inputs" in record]
+    head = "".join(f'<th{_kind(name)}>{name}</th>' for name in columns)
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>npreparam {escape(record["command"])}: {escape(record["input"]["file"])}</title><style>{STYLE}</style></head><body>
@@ -39,7 +41,7 @@ def page(record: dict[str, Any]) -> str:
 from the rounding of the stored numbers. Measured is the largest difference in float64 arithmetic, whose own rounding errors may add a little
 to what is allowed.{_measured_on(record)}</p>
 <h2>Blocks</h2><div class="wide"><table><thead><tr>{head}</tr></thead><tbody>
-{"".join(map(_row, record["blocks"]))}</tbody></table></div>{lists}</body></html>
+{"".join(_row(row, columns) for row in record["blocks"])}</tbody></table></div>{lists}</body></html>
 """
 
 
@@ -51,15 +53,15 @@ def _measured_on(record: dict[str, Any]) -> str:
             "A file of tensors does not tell where in the network a block stands.")
 
 
-def _row(row: dict[str, Any]) -> str:
+def _row(row: dict[str, Any], columns: list[str]) -> str:
     real = row["on inputs"]
     cells = {
         "block": f"<code>{escape(row['block'])}</code>", "family": escape(row["family"]), "branches": str(row["branches"]),
         "kernel": "&times;".join(map(str, row["weight"])), "parameters": f"{row['parameters before']:,} &rarr; {row['parameters after']:,}",
         "bound": _number(row["bound"]), "measured": _number(row["measured"]), "measured / allowed": _bar(row),
-        "on real inputs": "&ndash;" if real is None else f"{_number(real['measured'])} of {_number(real['bound'])}",
+        ON_INPUTS: "&ndash;" if real is None else f"{_number(real['measured'])} of {_number(real['bound'])}",
         "held": '<span class="good">yes</span>' if row["held"] else '<span class="bad">no</span>'}
-    return "<tr>" + "".join(f"<td{_kind(name)}>{cells[name]}</td>" for name in COLUMNS) + "</tr>\n"
+    return "<tr>" + "".join(f"<td{_kind(name)}>{cells[name]}</td>" for name in columns) + "</tr>\n"
 
 
 def _bar(row: dict[str, Any]) -> str:

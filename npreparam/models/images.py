@@ -52,6 +52,8 @@ def load_images(data: str, folder: str | Path | None = None) -> Images:
     if data == "frey":
         path = Path(folder) if folder else _default(str(FREY), "the file frey_rawface.npz")
         return load_npz(path / FREY.name if path.is_dir() else path)
+    if Path(data).suffix != ".npz" and not Path(data).exists():
+        raise FormatError(f"`data` (={data!r}) must be 'digits', 'mnist', 'frey' or an npz file, and no file is called so")
     return load_npz(data)
 
 
