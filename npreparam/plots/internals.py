@@ -53,7 +53,7 @@ def histograms(samples: Mapping[str, Array], truth: float | None = None, quantit
     """One histogram over another on a common axis, cut at the samples' outer thousandths; mean and variance are of all samples.
 
     >>> histograms({"a": np.arange(9.0)}, truth=4.0).axes[0].get_title(loc="left")
-    'a: mean 4, variance 6.67'
+    'a: mean 4, variance 6.667'
     """
     low, high = np.quantile(np.concatenate([np.ravel(values) for values in samples.values()]), [0.001, 0.999])
     figure = new_figure(6.4, 1.5 * len(samples) + 0.5)

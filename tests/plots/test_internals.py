@@ -78,7 +78,7 @@ def test_roofline_roof_is_the_minimum():
 
 def test_histograms_and_bars_and_error_maps():
     figure = plots.histograms({"narrow": np.zeros(9), "wide": np.arange(9.0)}, truth=1.0)
-    assert [axes.get_title(loc="left") for axes in figure.axes] == ["narrow: mean 0, variance 0", "wide: mean 4, variance 6.67"]
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["narrow: mean 0, variance 0", "wide: mean 4, variance 6.667"]
     assert texts(plots.bars({"a": 1.0, "b": 2.5}, "ms")) == ["1", "2.5"]
     assert plots.error_maps({"e": np.array([[0.0, 3.0]])}).axes[0].get_title() == "e\nlargest 3"
 
