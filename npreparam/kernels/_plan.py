@@ -107,7 +107,7 @@ def _bands(size: Pair, reach: int, row: int, width: int, row_bytes: int, row_pro
     most = min(height, max(most, HALO * reach, 1))
 
     def cost(band: int) -> tuple[int, int]:  # to copy a byte takes about as long as a multiply-add
-        return _covered(height, band, columns, row, width) * width * row_products // row + -(-height // band) * reach * row_bytes, -band
+        return _covered(height, band, columns, row, width) * width * row_products // max(1, row) + -(-height // band) * reach * row_bytes, -band
 
     best = min(range(most, most - most // 4 - 1, -max(1, most // 64)), key=cost)
     return -(-height // best), best
