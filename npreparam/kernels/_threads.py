@@ -122,6 +122,7 @@ class _Errors:
     def __init__(self, release: Callable[[], None]) -> None:
         self.first: BaseException | None = None
         self.release = release  # lets the other threads go
+        self.over = False  # the caller has returned
 
     def guard(self, kernel: Callable[..., None], *args: Any) -> None:
         try:
@@ -129,6 +130,11 @@ class _Errors:
         except BaseException as error:
             self.first = self.first or error
             self.release()
+
+    def help(self, kernel: Callable[..., None], *args: Any) -> None:
+        """`guard`, unless the helper wakes so late that the caller has gone: there is nothing left to do."""
+        if not self.over:
+            self.guard(kernel, *args)
 
     def raise_first(self) -> None:
         if self.first is not None:
@@ -146,8 +152,9 @@ def run_together(kernel: Callable[..., None], counters: Any, release: Callable[[
         kernel(counters, 0, *args)
         return
     errors = _Errors(partial(release, counters))
-    _pool.submit([partial(errors.guard, kernel, counters, worker, *args) for worker in range(1, threads)])
+    _pool.submit([partial(errors.help, kernel, counters, worker, *args) for worker in range(1, threads)])
     errors.guard(kernel, counters, 0, *args)
+    errors.over = True
     errors.raise_first()
 
 
