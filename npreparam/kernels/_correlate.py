@@ -61,6 +61,7 @@ class Operands(NamedTuple):
     x: Strided
     source: Source
     padded: Any  # rooms for the rows of a strip in planes
+    tiles: Any  # a buffer of two tiles for each thread
     start: Any  # what each output channel's sums begin with
     floor: Any
     y: Any
@@ -74,6 +75,7 @@ class PairOperands(NamedTuple):
     x: Strided
     source: Source
     padded: Any
+    tiles: Any
     start: Any
     floor: Any
     y: Any
@@ -238,9 +240,14 @@ def work_alone(counters: Any, worker: int, split: Split, plan: Plan, data: Opera
 
 @kernel
 def work(counters: Any, worker: int, split: Split, plan: Plan, data: Operands) -> None:
-    """One thread's part of a product: some of the weights are packed, then come the tasks."""
+    """One thread's part of a product: some of the weights are packed, then come the tasks.
+
+    It allocates nothing: a helper may wake when its caller has gone, and memory taken while `tracemalloc` is being stopped ends the process in
+    Python before 3.13 (cpython#128679).
+    """
     enter(counters, worker)
-    buffer = np.empty(2 * plan.tile_rows * plan.width, data.y.dtype)  # before the first chunk is drawn: memory may run out
+    size = 2 * plan.tile_rows * plan.width
+    buffer = data.tiles[worker * size : (worker + 1) * size]
     packs = plan.groups * -(-plan.rows // plan.tile_rows) if data.packed.size else 0
     grain = 1 + COPIED_AT_LEAST * packs // (data.packed.size + 1)
     chunks = -(-packs // grain)
@@ -273,6 +280,6 @@ def product(plan: Plan, images: int, w: Strided, x: Strided, source: Source, sta
     packed = 0 if unpacked else max(1, plan.groups * blocks * taps * plan.tile_rows)
     split, rooms, threads = split_for(plan, source, images, threads, dtype.itemsize)
     stages = 1 + (2 * -(-images * plan.groups * plan.strips // split.together) if split.together else 1)
-    with scratch(dtype, weights=packed, input=rooms * split.room) as (packed, padded):
-        operands = (PairOperands if pair else Operands)(w, packed, x, source, padded, begins.reshape(-1), floor, y.reshape(-1))
+    with scratch(dtype, weights=packed, input=rooms * split.room, tiles=threads * 2 * plan.tile_rows * plan.width) as (packed, padded, tiles):
+        operands = (PairOperands if pair else Operands)(w, packed, x, source, padded, tiles, begins.reshape(-1), floor, y.reshape(-1))
         _threads.run_together(work, new_counters(stages), close, split, plan, operands, threads=threads)

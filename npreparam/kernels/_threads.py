@@ -132,7 +132,7 @@ class _Errors:
             self.release()
 
     def help(self, kernel: Callable[..., None], *args: Any) -> None:
-        """`guard`, unless the helper wakes so late that the caller has gone: there is nothing left to do."""
+        """`guard`, unless the caller has gone: a helper that wakes so late finds nothing left to do."""
         if not self.over:
             self.guard(kernel, *args)
 

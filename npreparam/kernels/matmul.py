@@ -52,6 +52,7 @@ class Operands(NamedTuple):
     blocks: Any  # copies of a; empty where it is read where it lies
     b: Strided
     panels: Any
+    tiles: Any  # a buffer of one tile for each thread
     offsets: Any  # of the k-th row of a panel
     start: Any
     floor: Any
@@ -130,9 +131,10 @@ def run_tiles(first: int, last: int, shape: Shape, data: Operands, buffer: Any) 
 
 @kernel
 def work(counters: Any, worker: int, shape: Shape, data: Operands) -> None:
-    """One thread's share: the copies, then the tiles."""
+    """One thread's share: the copies, then the tiles; it allocates nothing (see `_correlate.work`)."""
     enter(counters, worker)
-    buffer = np.empty(shape.tile_rows * shape.width, data.y.dtype)  # before the first chunk is drawn: memory may run out
+    size = shape.tile_rows * shape.width
+    buffer = data.tiles[worker * size : (worker + 1) * size]
     blocks, panels = -(-shape.rows // shape.tile_rows), -(-shape.columns // shape.width)
     pieces = panels + (blocks if data.blocks.size else 0)
     grain = 1 + COPIED_AT_LEAST * pieces // (data.panels.size + data.blocks.size + 1)
@@ -172,9 +174,10 @@ def _product(a: Strided, b: Strided, sizes: tuple[int, int, int], start: Array |
     if start is not None:
         begins[:m] = start
     in_place = a.strides[1] == 1 and m > 1
-    with scratch(y.dtype, weights=0 if in_place else max(1, blocks * shape.tile_rows * k), input=panels * shape.width * k) as (left, right):
-        data = Operands(a, left, b, right, offsets, begins, y.dtype.type(-math.inf), y.reshape(-1))
-        threads = 1 if m * n * k < SMALL_PRODUCT else _threads.get_num_threads()
+    threads = 1 if m * n * k < SMALL_PRODUCT else _threads.get_num_threads()
+    with scratch(y.dtype, weights=0 if in_place else max(1, blocks * shape.tile_rows * k), input=panels * shape.width * k,
+                 tiles=threads * shape.tile_rows * shape.width) as (left, right, tiles):
+        data = Operands(a, left, b, right, tiles, offsets, begins, y.dtype.type(-math.inf), y.reshape(-1))
         _threads.run_together(work, new_counters(2), close, shape, data, threads=threads)
 
 

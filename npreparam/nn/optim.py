@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npreparam import kernels
-from npreparam._errors import ArgumentError
+from npreparam._errors import ArgumentError, StateError
 from npreparam.nn.module import Module
 
 Array = NDArray[Any]
@@ -63,23 +63,35 @@ class _Adaptive:
         self.module, self.rate, self.eps = module, rate, eps
         self.steps = 0
         self.moments: dict[str, tuple[Array, ...]] = {}
-        self.own: dict[str, Array] = {}
+        self._own: dict[str, Array] = {}
 
     def step(self, gradients: Mapping[str, Array]) -> None:
-        """Move every parameter that has a gradient."""
-        pairs, new = list(_pairs(self.module, gradients)), {}
+        """Move every parameter that has a gradient; an error before anything has moved."""
+        pairs = list(_pairs(self.module, gradients))
+        moments = {name: self._moments(name, p) for name, p, _ in pairs}
+        self.moments.update(moments)
         self.steps += 1
         rows: dict[Any, list[tuple[Array, ...]]] = {}
+        new = {}
         for name, p, g in pairs:
-            if self.own.get(name) is not p:  # an array of somebody else's is not changed in place
-                new[name] = self.own[name] = p = p.copy(order="C")
-            if name not in self.moments:
-                self.moments[name] = tuple(np.zeros_like(p) for _ in range(self.kept))
-            rows.setdefault(p.dtype.type, []).append((p, np.require(g, requirements="CA"), *self.moments[name]))
+            if self._own.get(name) is not p or not p.flags.carray:  # an array of somebody else's is not changed in place
+                new[name] = self._own[name] = p = p.copy(order="C")
+            rows.setdefault(p.dtype.type, []).append((p, np.require(g, requirements="CA"), *moments[name]))
         for kind, of_kind in rows.items():
             self._move(of_kind, kind)
         if new:
             self.module.update(new)
+
+    def _moments(self, name: str, p: Array) -> tuple[Array, ...]:
+        """What is kept for a parameter: the kernel writes to it by its address, so that it must be what it is taken for."""
+        if name not in self.moments:
+            return tuple(np.zeros(p.shape, p.dtype) for _ in range(self.kept))
+        kept = self.moments[name]
+        if len(kept) != self.kept or not all(m.shape == p.shape and m.dtype == p.dtype and m.flags.carray for m in kept):
+            told = ", ".join(f"{m.dtype} {m.shape}" for m in kept) or "nothing"
+            raise StateError(f"`moments` of {name} (={told}) must be {self.kept} arrays, {p.dtype} {p.shape}, in C order and writable; "
+                             "leave them as they are, or delete the entry to begin anew")
+        return kept
 
     def _move(self, rows: list[tuple[Array, ...]], kind: Any) -> None:
         raise NotImplementedError

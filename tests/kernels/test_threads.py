@@ -11,9 +11,11 @@ import warnings
 
 import numpy as np
 import pytest
+from numba import njit
+from numba.core.runtime import _nrt_python, rtsys
 
-from npreparam import ArgumentError, Window, ops
-from npreparam.kernels import _atomic, _correlate, _plan, _split, _threads
+from npreparam import ArgumentError, Window, certified, ops
+from npreparam.kernels import _atomic, _correlate, _plan, _reduce, _split, _threads, matmul, optim
 from npreparam.kernels._atomic import await_stage, close, draw, enter, finish, new_counters, wait_awake
 from npreparam.kernels._memory import strided
 from npreparam.kernels._scratch import KEPT_BYTES, scratch
@@ -63,13 +65,67 @@ def test_closed_counters_end_a_kernel_before_it_writes():
     source, plan = _plan.forward(x.shape, w.shape, Window.of(3), 4)
     y, small = np.full(3 * 5 * 38 * 38, 7, np.float32), np.zeros(0, np.float32)
     packed, padded = np.full(plan.tile_rows * plan.offsets.size, 7, np.float32), np.full(2 * (plan.held + plan.width), 7, np.float32)
-    operands = _correlate.Operands(strided(w), packed, strided(x), source, padded, small, np.float32(0), y)
+    tiles = np.full(4 * plan.tile_rows * plan.width, 7, np.float32)
+    operands = _correlate.Operands(strided(w), packed, strided(x), source, padded, tiles, small, np.float32(0), y)
     counters = new_counters(3)
     close(counters)
     for worker, together in itertools.product((0, 1), (0, 3)):
         _correlate.work(counters, worker, _split.Split(3 * plan.strips, 1, plan.held + plan.width, together * plan.strips), plan, operands)
-    for memory in (y, packed, padded):  # a helper that wakes late finds memory that is lent to another call by now
+    for memory in (y, packed, padded, tiles):  # a helper that wakes late finds memory that is lent to another call by now
         assert (memory == 7).all()
+
+
+def allocated(kernel, *args):
+    """How often a kernel takes memory; Numba itself does once for each array that is handed over, under the interpreter lock."""
+    def arrays(value):
+        return sum(map(arrays, value)) if isinstance(value, tuple) else isinstance(value, np.ndarray)
+
+    kernel(*args)  # compiled
+    _nrt_python.memsys_enable_stats()
+    before = rtsys.get_allocation_stats().alloc
+    kernel(*args)
+    return rtsys.get_allocation_stats().alloc - before - arrays(args)
+
+
+def test_helpers_take_no_memory(monkeypatch):
+    """One that wakes late would take it while its caller goes on: stopping `tracemalloc` then ends the process (cpython#128679)."""
+    found = []
+
+    def counted(kernel, counters, release, *args, threads):
+        found.append(allocated(kernel, counters, 0, *args))
+        found.append(allocated(kernel, counters, threads - 1, *args))  # late: all is done
+
+    for module in (_correlate, _reduce, matmul):
+        monkeypatch.setattr(module, "SMALL_PRODUCT", 0)
+    monkeypatch.setattr(optim, "SMALL", 0)
+    monkeypatch.setattr(_threads, "run_together", counted)
+    for dtype in (np.float32, np.float64):
+        x, w = np.ones((2, 6, 9, 9), dtype), np.ones((14, 6, 3, 3), dtype)
+        y = ops.conv2d(x, w)
+        ops.conv2d_input_grad(y, w, x.shape)
+        ops.conv2d_weight_grad(y, x, w.shape)
+        ops.conv2d(x, np.ones((6, 1, 3, 3), dtype), groups=6)
+        ops.matmul(x[0, 0], x[0, 1])
+        certified.conv2d(x, w)
+        optim.adagrad([(np.ones(9, dtype),) * 3], optim.AdagradRates(dtype(1), dtype(1)))
+    assert len(found) >= 28
+    assert set(found) == {0}
+
+
+def test_taking_memory_is_counted():
+    @njit
+    def take(x):
+        return np.empty(x.size).size
+
+    assert allocated(take, np.ones(3)) == 1
+
+
+def test_a_helper_that_wakes_when_its_caller_has_gone_runs_nothing():
+    errors, ran = _threads._Errors(lambda: None), []
+    errors.help(ran.append, 1)
+    errors.over = True
+    errors.help(ran.append, 2)
+    assert ran == [1]
 
 
 def test_an_error_in_one_chunk_is_raised_after_the_others():
