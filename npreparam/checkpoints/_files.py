@@ -13,6 +13,8 @@ from typing import BinaryIO
 
 from npreparam._errors import FormatError
 
+PART = ".part"  # how the name of a file ends that is being written
+
 
 def contents(path: Path) -> memoryview:
     """The bytes of a file, mapped rather than read: pages that are never looked at cost nothing."""
@@ -50,7 +52,7 @@ def told_of(path: Path) -> Iterator[None]:
 @contextmanager
 def written(path: Path) -> Iterator[BinaryIO]:
     """A file under a temporary name beside `path`, which replaces `path` when everything is on disk; after an error nothing is left."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")  # nobody else's, in any thread or process
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)  # nobody else's, in any thread or process
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file

@@ -16,6 +16,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from npreparam._errors import ArgumentError
+from npreparam.checkpoints._files import PART, written
 
 WIDEST = 2**20  # characters of a line of a table
 
@@ -37,9 +38,6 @@ def prepare_folder(folder: Path, overwrite: bool, option: str = "--out") -> None
         raise ArgumentError(f"{option} (={folder}) is not empty; name another folder, or pass --overwrite")
 
 
-PART = ".part"  # how the name of a file ends that is being written
-
-
 def remove_parts(folder: Path) -> None:
     """Remove what a run that was killed while it wrote has left in its folder."""
     for leftover in folder.glob(f".*.????????{PART}"):
@@ -48,15 +46,8 @@ def remove_parts(folder: Path) -> None:
 
 def write(path: Path, content: bytes) -> None:
     """Write a whole file or none."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+    with written(path) as file:
+        file.write(content)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from npreparam import ops
 from npreparam._errors import ArgumentError, DTypeError, FormatError
+from npreparam.checkpoints._files import PART
 from npreparam.cli.app import app
 from npreparam.conformance.vectors import FORMATS, MANIFEST, OF_ONNX, verify_vectors, write_vectors
 
@@ -91,7 +92,7 @@ def test_an_interrupted_run_leaves_no_manifest(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         write_vectors(tmp_path, "npz", ["tanh"], ["float32"], 0, 1, interrupt)
     assert not (tmp_path / MANIFEST).exists()
-    assert not list(tmp_path.rglob("*.tmp"))
+    assert not list(tmp_path.rglob(f"*{PART}"))
 
 
 def test_onnx_vectors_run_in_the_official_layout(tmp_path):
