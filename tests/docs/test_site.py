@@ -6,6 +6,7 @@ playwright), where there is one.
 
 import json
 import shutil
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -50,7 +51,8 @@ class References(HTMLParser):
             self.silent.append(found.get("src", ""))
 
 
-def references(page: str) -> References:
+@cache
+def references(page: str | Path) -> References:
     return References((SITE / page).read_text(encoding="utf-8"))
 
 
@@ -64,7 +66,7 @@ def broken(page: str, targets: list[str]) -> list[str]:
         path = ((SITE / page).parent / unquote(parts.path)).resolve() if parts.path else SITE / page
         if path.is_dir():
             path /= "index.html"
-        if not path.is_file() or (parts.fragment and path.suffix == ".html" and unquote(parts.fragment) not in References(path.read_text()).anchors):
+        if not path.is_file() or (parts.fragment and path.suffix == ".html" and unquote(parts.fragment) not in references(path).anchors):
             missing.append(target)
     return missing
 
