@@ -21,11 +21,11 @@ from npreparam.kernels._compile import by_type, kernel
 from npreparam.kernels._memory import Strided
 from npreparam.kernels._pair import ROWS as PAIR_ROWS
 from npreparam.kernels._pair import pair_tile, single_pair_tile
-from npreparam.kernels._plan import FIRST_TAP, HEIGHT, ORIGIN, TAPS, WIDTH, Plan, Source
+from npreparam.kernels._plan import ACROSS, FIRST_TAP, HEIGHT, ORIGIN, TAPS, WIDTH, Plan, Source
 from npreparam.kernels._prepare import fill_strip, pack_block
 from npreparam.kernels._scratch import scratch
 from npreparam.kernels._split import Split, split_for
-from npreparam.kernels._tile import single_tile, tile, unpacked_tile
+from npreparam.kernels._tile import NO_SEAM, single_tile, tile, unpacked_tile
 
 Array = NDArray[Any]
 SMALL_PRODUCT = 200_000  # multiply-adds below which waking a second thread costs more than it saves
@@ -34,14 +34,15 @@ UNPACKED_TILES = 32  # tiles over the same weights up to which packing them cost
 
 
 @kernel
-def scatter(buffer: Any, first: int, rows: int, y: Any, base: int, plan: Plan, r: int, c: int, size: tuple[int, int]) -> None:
-    """Store the tile at buffer[first], whose first pixel is (r, c), dropping the columns between `size[1]` and the padded row length."""
-    (height, columns), width = size, plan.width
+def scatter(buffer: Any, first: int, live: int, y: Any, base: int, plan: Plan, problem: Any, span: tuple[int, int]) -> None:
+    """Store the tile at buffer[first], whose pixels are number span[0] on, dropping those beyond the end of a row and from number span[1] on."""
+    columns, across, width, j = problem[WIDTH], problem[ACROSS], plan.width, 0
     _, channel, row_step, column_step = plan.out
-    j = 0
-    while j < width and r < height:
-        count = min(width - j, columns - c)
-        for i in range(rows):
+    r, c = divmod(span[0], across)
+    end = min(width, span[1] - span[0])
+    while j < end:
+        count = min(end - j, columns - c)
+        for i in range(live):
             at = base + i * channel + r * row_step + c * column_step
             if column_step == 1:
                 for q in range(count):
@@ -49,7 +50,7 @@ def scatter(buffer: Any, first: int, rows: int, y: Any, base: int, plan: Plan, r
             else:
                 for q in range(count):
                     y[uintp(at + q * column_step)] = buffer[uintp(first + i * width + j + q)]
-        j += plan.row - c
+        j += across - c
         r, c = r + 1, 0
 
 
@@ -92,22 +93,16 @@ class Place(NamedTuple):
 
 
 @kernel
-def strip_size(place: Place, problem: Any, plan: Plan) -> tuple[int, int]:
-    """(height, columns) of what a problem computes of a strip; a height of 0 or less for nothing."""
-    height = min(plan.band, problem[HEIGHT] - place.first)
-    return (min(1, height), height * problem[WIDTH]) if plan.gapless else (height, problem[WIDTH])
+def pixels_of(place: Place, problem: Any, plan: Plan) -> int:
+    """How many pixels of a strip tiles have numbers for, up to the last one that is computed; 0 or less for none."""
+    return (min(plan.band, problem[HEIGHT] - place.first) - 1) * problem[ACROSS] + problem[WIDTH]
 
 
 @kernel
-def next_tile(r: int, c: int, columns: int, plan: Plan) -> tuple[int, int]:
-    """(row, column) of the first pixel of the tile after the one at (r, c): rows of tiles where they fit, else on in the padded rows."""
-    c += plan.width
-    if columns % plan.width == 0:
-        return (r, c) if c < columns else (r + 1, 0)
-    if not plan.gapless:
-        while c >= plan.row:
-            r, c = r + 1, c - plan.row
-    return r, c
+def seam_of(column: int, left: int, problem: Any, plan: Plan) -> tuple[int, int]:
+    """The seam (see `_tile`) of a tile that begins in a column, with so many pixels of the strip left."""
+    first, gap = problem[ACROSS] - column, plan.row - problem[ACROSS]
+    return (first, gap) if gap and first < left else NO_SEAM
 
 
 @kernel
@@ -125,24 +120,24 @@ def run_tiles(place: Place, problem: Any, plan: Plan, data: Operands, buffer: An
     packed, begin = (block * plan.weight_offsets.size + first_tap) * tile_rows, block * tile_rows
     unpacked = data.w.start + first_tap + place.group * plan.weight_strides[0] + place.block * tile_rows * plan.weight_strides[1]
     live = min(tile_rows, rows - place.block * tile_rows)
-    height, columns = strip_size(place, problem, plan)
-    base, r, c = output_base(place, problem, plan), 0, 0
-    while r < height - 1 or (r < height and c < columns):
-        x = place.padded + r * plan.row + c
-        whole = c + width <= columns and plan.out[3] == 1 and live == tile_rows
+    base, pixels, columns, across = output_base(place, problem, plan), pixels_of(place, problem, plan), problem[WIDTH], problem[ACROSS]
+    one_row = plan.out[2] == columns == across  # all pixels of a strip lie side by side in the output
+    for pixel in range(0, pixels, width):
+        r, c = divmod(pixel, across)
+        x, seam = place.padded + r * plan.row + c, seam_of(c, pixels - pixel, problem, plan)
+        whole = width <= (pixels - pixel if one_row else columns - c) and plan.out[3] == 1 and live == tile_rows
         target, at, step = (data.y, base + r * plan.out[2] + c, plan.out[1]) if whole else (buffer, 0, width)
         if not data.packed.size:
-            unpacked_tile(data.w.span, unpacked, plan.weight_strides[1], live, data.padded, x, plan.offsets, first_tap, taps, data.start, begin,
-                          data.floor, target, at, step)
+            unpacked_tile(data.w.span, unpacked, plan.weight_strides[1], live, data.padded, x, seam, plan.offsets, first_tap, taps, data.start,
+                          begin, data.floor, target, at, step)
         elif tile_rows == 1:
-            single_tile(data.packed, packed, 0, 0, data.padded, x, plan.offsets, first_tap, taps, data.start, begin, data.floor,
+            single_tile(data.packed, packed, 0, 0, data.padded, x, seam, plan.offsets, first_tap, taps, data.start, begin, data.floor,
                         target, at, step)
         else:
-            tile(data.packed, packed, 0, 0, data.padded, x, plan.offsets, first_tap, taps, data.start, begin, data.floor,
+            tile(data.packed, packed, 0, 0, data.padded, x, seam, plan.offsets, first_tap, taps, data.start, begin, data.floor,
                  target, at, step)
         if not whole:
-            scatter(buffer, 0, live, data.y, base, plan, r, c, (height, columns))
-        r, c = next_tile(r, c, columns, plan)
+            scatter(buffer, 0, live, data.y, base, plan, problem, (pixel, pixels))
 
 
 @kernel
@@ -152,20 +147,19 @@ def run_pair_tiles(place: Place, problem: Any, plan: Plan, data: PairOperands, b
     block = place.group * -(-plan.rows // tile_rows) + place.block
     packed, begin = (block * plan.weight_offsets.size + first_tap) * tile_rows, block * tile_rows
     live = min(tile_rows, plan.rows - place.block * tile_rows)
-    height, columns = strip_size(place, problem, plan)
-    base, r, c = output_base(place, problem, plan), 0, 0
-    while r < height - 1 or (r < height and c < columns):
-        x = place.padded + r * plan.row + c
+    base, pixels = output_base(place, problem, plan), pixels_of(place, problem, plan)
+    for pixel in range(0, pixels, plan.width):
+        r, c = divmod(pixel, problem[ACROSS])
+        x, seam = place.padded + r * plan.row + c, seam_of(c, pixels - pixel, problem, plan)
         if tile_rows == 1:
-            single_pair_tile(data.packed, packed, 1, data.padded, x, plan.offsets, first_tap, taps, data.start, begin,
+            single_pair_tile(data.packed, packed, 1, data.padded, x, seam, plan.offsets, first_tap, taps, data.start, begin,
                              buffer, 0, plan.width, low)
         else:
             for i in range(0, tile_rows, PAIR_ROWS):
-                pair_tile(data.packed, packed + i, tile_rows, data.padded, x, plan.offsets, first_tap, taps, data.start, begin + i,
+                pair_tile(data.packed, packed + i, tile_rows, data.padded, x, seam, plan.offsets, first_tap, taps, data.start, begin + i,
                           buffer, i * plan.width, plan.width, low)
-        scatter(buffer, 0, live, data.y, base, plan, r, c, (height, columns))
-        scatter(buffer, low, live, data.y, base + data.y.size // 2, plan, r, c, (height, columns))
-        r, c = next_tile(r, c, columns, plan)
+        scatter(buffer, 0, live, data.y, base, plan, problem, (pixel, pixels))
+        scatter(buffer, low, live, data.y, base + data.y.size // 2, plan, problem, (pixel, pixels))
 
 
 run_either = by_type(run_tiles, run_pair_tiles, PairOperands)

@@ -16,12 +16,12 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import config
+from numba.core import cgutils, config
 from numba.extending import intrinsic
 
 from npreparam.kernels import _cpu
 from npreparam.kernels._fma import fma
-from npreparam.kernels._tile import INT, Emitter
+from npreparam.kernels._tile import INT, SEAM, Emitter
 
 ROWS = _cpu.ROWS // 2  # two accumulators for each row
 
@@ -44,31 +44,34 @@ class PairEmitter(Emitter):
 
 
 def _make_pair_tile(rows: int, vectors: int) -> Any:
-    def pair_tile(typingctx, w, w0, step, x, x0, off, off0, taps, start, start0, out, out0, ldo, low):  # type: ignore[no-untyped-def]
-        """out[i, j], out[low + (i, j)] = the pair of start[i] + sum over k of w[k*step + i] * x[off[k] + j]."""
-        signature = types.void(w, types.intp, types.intp, x, types.intp, off, types.intp, types.intp, start, types.intp, out, types.intp,
+    def pair_tile(typingctx, w, w0, step, x, x0, seam, off, off0, taps, start, start0, out, out0, ldo, low):  # type: ignore[no-untyped-def]
+        """out[i, j], out[low + (i, j)] = the pair of start[i] + sum over k of w[k*step + i] * x[off[k] + j], over the end of a row."""
+        signature = types.void(w, types.intp, types.intp, x, types.intp, SEAM, off, types.intp, types.intp, start, types.intp, out, types.intp,
                                types.intp, types.intp)
 
         def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
             kind = signature.args
             emit = PairEmitter(context, builder, kind[3])
-            weights, pixels, table, begin, result = (emit.pointer(kind[i], args[i], args[i + 1]) for i in (0, 3, 5, 8, 10))
-            step, taps, ldo, low = args[2], args[7], args[12], args[13]
+            weights, pixels, table, begin, result = (emit.pointer(kind[i], args[i], args[i + 1]) for i in (0, 3, 6, 9, 11))
+            step, taps, ldo, low = args[2], args[8], args[13], args[14]
             begins = [emit.splat(builder.load(emit.at(begin, i))) for i in range(rows)]
 
-            def body(k, sums):  # type: ignore[no-untyped-def]
-                here = emit.at(pixels, builder.load(emit.at(table, k)))
-                xs = [emit.load(here, j) for j in range(vectors)]
-                column = emit.at(weights, builder.mul(k, step))
-                out = []
-                for i in range(rows):
-                    weight = emit.splat(builder.load(emit.at(column, i)))
-                    for j in range(vectors):
-                        at = 2 * (i * vectors + j)
-                        out += emit.add_product(weight, xs[j], sums[at], sums[at + 1])
-                return out
+            def total(load):  # type: ignore[no-untyped-def]
+                def body(k, sums):  # type: ignore[no-untyped-def]
+                    here = emit.at(pixels, builder.load(emit.at(table, k)))
+                    xs = [load(emit.at(here, j * emit.lanes)) for j in range(vectors)]
+                    column = emit.at(weights, builder.mul(k, step))
+                    out = []
+                    for i in range(rows):
+                        weight = emit.splat(builder.load(emit.at(column, i)))
+                        for j in range(vectors):
+                            at = 2 * (i * vectors + j)
+                            out += emit.add_product(weight, xs[j], sums[at], sums[at + 1])
+                    return out
 
-            sums = emit.loop(taps, [value for b in begins for _ in range(vectors) for value in (b, emit.zero())], body)
+                return emit.loop(taps, [value for b in begins for _ in range(vectors) for value in (b, emit.zero())], body)
+
+            sums = total(emit.load) if vectors > 1 else emit.over_row_end(cgutils.unpack_tuple(builder, args[5]), total)
             for i in range(rows):
                 row = emit.at(result, builder.mul(ldo, INT(i)))
                 for j in range(vectors):
@@ -121,12 +124,12 @@ def add_product_twin(a: Any, b: Any, s: Any, c: Any) -> tuple[Any, Any]:
 
 
 def _make_pair_twin(rows: int, vectors: int) -> Any:
-    def pair_tile(w, w0, step, x, x0, off, off0, taps, start, start0, out, out0, ldo, low):  # type: ignore[no-untyped-def]
+    def pair_tile(w, w0, step, x, x0, seam, off, off0, taps, start, start0, out, out0, ldo, low):  # type: ignore[no-untyped-def]
         for i in range(rows):
             for j in range(vectors * _cpu.VECTOR_BYTES // x.itemsize):
-                s, c = start[start0 + i], x.dtype.type(0)
+                s, c, pixel = start[start0 + i], x.dtype.type(0), x0 + j + (seam[1] if j >= seam[0] else 0)
                 for k in range(taps):
-                    s, c = add_product_twin(w[w0 + k * step + i], x[x0 + off[off0 + k] + j], s, c)
+                    s, c = add_product_twin(w[w0 + k * step + i], x[pixel + off[off0 + k]], s, c)
                 out[out0 + i * ldo + j], out[out0 + i * ldo + j + low] = s, c
 
     return pair_tile

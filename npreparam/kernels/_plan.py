@@ -29,7 +29,7 @@ TASK_PRODUCTS = 2_500_000  # of a strip and one block of weights, about: so that
 HALO = 4  # a strip has at least so many times the rows that its taps reach below it
 
 # columns of the table of problems
-TAPS, FIRST_TAP, HEIGHT, WIDTH, ORIGIN = range(5)
+TAPS, FIRST_TAP, HEIGHT, WIDTH, ORIGIN, ACROSS = range(6)
 
 
 class Source(NamedTuple):
@@ -59,7 +59,7 @@ def _source(channels: int, size: Pair, lead: Pair, step: Pair, phases: tuple[Int
 class Plan(NamedTuple):
     """What the correlation kernel needs to know, all in elements."""
 
-    problems: Ints  # (problems, 5)
+    problems: Ints  # (problems, 6)
     offsets: Ints  # where tap k is, relative to its pixel
     weight_offsets: Ints  # where tap k is in the weights of its row
     weight_strides: tuple[int, int]  # between groups, between rows (output channels)
@@ -70,7 +70,6 @@ class Plan(NamedTuple):
     width: int  # pixels of a tile
     strips: int  # of an image
     band: int  # output rows of a strip
-    gapless: bool  # the output rows of a strip are one long row, in the padded planes as in the output
     held: int  # elements of the padded rows of a strip, of all channels of one group
     products: int  # multiply-adds of one block of output channels over an image
     row: int  # elements of one padded row
@@ -92,12 +91,21 @@ def tile_width(rows: int, itemsize: int) -> int:
     return lanes(itemsize) * (_cpu.SINGLE_VECTORS if rows == 1 else 1)
 
 
-def tiles(size: Pair, row: int, width: int) -> int:
-    """Tiles over (height, columns) pixels: they are numbered through over padded rows, unless tiles fit the rows."""
+def across(size: Pair, row: int, width: int) -> int:
+    """How far apart rows are in the numbering of (height, columns) pixels by tiles: `columns` where that takes fewer tiles and none of them meets
+    three rows, else as far as they are in memory."""
     height, columns = size
-    if not columns % width:
-        return height * (columns // width)
-    return -(-((height - 1) * row + columns) // width)
+    if columns in (0, row) or not columns % width:
+        return columns
+    if width > lanes(4) or width - math.gcd(width, columns) > columns:  # a tile of several vectors knows no ends of rows
+        return row
+    return columns if -(-height * columns // width) < -(-((height - 1) * row + columns) // width) else row
+
+
+def tiles(size: Pair, row: int, width: int) -> int:
+    """Tiles over (height, columns) pixels."""
+    height, columns = size
+    return -(-((height - 1) * across(size, row, width) + columns) // width)
 
 
 def _bands(size: Pair, reach: int, row: int, width: int, row_bytes: int, row_products: int) -> Pair:
@@ -238,11 +246,10 @@ def covers(plan: Plan, elements: int) -> bool:
 
 def _plan(problems: list[list[int]], offsets: Any, weight_offsets: Any, weight_strides: Pair, groups: int, rows: int,
           strip: tuple[int, int, int], row: int, width: int, out: tuple[int, int, int, int]) -> Plan:
-    table = np.array(problems, np.int64).reshape(-1, ORIGIN + 1)
+    table = np.array([[*p, across((min(strip[1], p[HEIGHT]), p[WIDTH]), row, width)] for p in problems], np.int64).reshape(-1, ACROSS + 1)
     weight_offsets = np.ascontiguousarray(weight_offsets, np.int64).ravel()
     adjacent = tile_rows(rows) > 1 and np.array_equal(weight_offsets, np.arange(weight_offsets.size))
-    gapless = len(table) == 1 and table[0, WIDTH] == row and out[2:] == (row, 1)
     strips, band, held = strip
     products = tile_rows(rows) * int(table[:, (TAPS, HEIGHT, WIDTH)].prod(axis=1).sum())
     return Plan(table, np.ascontiguousarray(offsets, np.int64).ravel(), weight_offsets, weight_strides, adjacent, groups, rows,
-                tile_rows(rows), width, strips, band, bool(gapless), held, products, row, out)
+                tile_rows(rows), width, strips, band, held, products, row, out)

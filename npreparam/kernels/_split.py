@@ -8,7 +8,8 @@ from typing import NamedTuple
 from npreparam.kernels._plan import Plan, Source
 
 COMPUTED_AT_LEAST = 1_000_000  # multiply-adds in one call of the product kernel
-CHUNKS_PER_THREAD = 4  # at least, so that no thread waits long for another
+CHUNKS_PER_THREAD = 16  # about, so that no thread waits long for another
+SIDES, STRIPS_PER_THREAD = 2, 4
 EXTRA_BYTES = 2**20  # of padded rows, beyond those of the padded input
 OWN_BYTES, TOGETHER_BYTES = 2 * 2**20, 32 * 2**20  # of padded rows that each thread may hold, or that all threads together fill at once
 LINE = 32  # elements: no two threads write to neighbouring cache lines
@@ -24,10 +25,11 @@ class Split(NamedTuple):
 
 
 def _share(plan: Plan, strips: int, threads: int) -> int:
-    """Tasks in a chunk: whole strips where there are enough for all threads, else fewer blocks, so that a strip is padded by several."""
+    """Tasks in a chunk: few, as two threads draw them from either side; of several that draw from one side each gets whole strips to pad, if
+    there are enough for all."""
     blocks = -(-plan.rows // plan.tile_rows)
     fewest = 1 + COMPUTED_AT_LEAST * plan.strips // max(1, plan.products)
-    if strips >= CHUNKS_PER_THREAD * threads:
+    if threads > SIDES and strips >= STRIPS_PER_THREAD * threads:
         return blocks * max(1, fewest // blocks)
     return max(fewest, strips * blocks // (CHUNKS_PER_THREAD * threads))
 

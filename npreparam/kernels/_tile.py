@@ -1,9 +1,12 @@
 """The micro-kernel: one register tile of an implicit im2col product, written as LLVM vector code.
 
-    out[i, j] = max(floor, start[i] + sum_k w[k, i] * x[off[k] + j])        i < rows, j < vectors * lanes
+    out[i, j] = max(floor, start[i] + sum_k w[k, i] * x[off[k] + j + gap*e(j)])        i < rows, j < vectors * lanes
 
 Every element is one chain of fused multiply-adds over k = 0, 1, ..., in that order, begun from `start[i]` (the bias, or 0).
 `floor` is 0 for a fused ReLU and -inf for none; a NaN passes through. With Numba's JIT disabled the Python twin below runs instead.
+
+A tile of one vector may run over the end of an image row, behind which lie `gap` elements that are no pixels: its *seam* is (pixels before the
+end, gap), and e(j) = 1 for the pixels behind it, else 0.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ from npreparam.kernels import _cpu
 from npreparam.kernels._fma import fma
 
 INT = ir.IntType(64)
+SEAM = types.UniTuple(types.intp, 2)
+NO_SEAM = (2**31, 0)
 
 
 class Emitter:
@@ -56,6 +61,33 @@ class Emitter:
         name, signature = f"llvm.fma.v{self.lanes}f{8 * self.size}", ir.FunctionType(self.vector, [self.vector] * 3)
         return self.builder.call(cgutils.get_or_insert_function(self.builder.module, signature, name), [a, b, c])
 
+    def choose(self, condition: ir.Value, one: Any, other: Any) -> list[ir.Value]:
+        """The values of ``one()`` where the condition holds, else those of ``other()``."""
+        found = []
+        with self.builder.if_else(condition) as branches:
+            for branch, values in zip(branches, (one, other), strict=True):
+                with branch:
+                    found.append((values(), self.builder.block))
+        merged = []
+        for pair in zip(*(values for values, _ in found), strict=True):
+            merged.append(self.builder.phi(pair[0].type))
+            for value, (_, block) in zip(pair, found, strict=True):
+                merged[-1].add_incoming(value, block)
+        return merged
+
+    def over_row_end(self, seam: list[ir.Value], sums: Any) -> list[ir.Value]:
+        """``sums(load)``, where ``load(pointer)`` is a vector of pixels that lie in one row or in two."""
+        builder, (first, gap) = self.builder, seam
+        lane = ir.Constant(ir.VectorType(INT, self.lanes), list(range(self.lanes)))
+        undefined = ir.Constant(lane.type, ir.Undefined)
+        begin = builder.insert_element(undefined, first, ir.IntType(32)(0))
+        beyond = builder.icmp_signed(">=", lane, builder.shuffle_vector(begin, undefined, self.first_lane))
+
+        def two_rows(here: ir.Value) -> ir.Value:
+            return builder.select(beyond, self.load(self.at(here, gap)), self.load(here))
+
+        return self.choose(builder.icmp_signed(">=", first, INT(self.lanes)), lambda: sums(self.load), lambda: sums(two_rows))
+
     def loop(self, count: ir.Value, starts: list[ir.Value], body: Any) -> list[ir.Value]:
         """``for k in range(count): values = body(k, values)``, the values kept in registers; `starts` where count is 0."""
         builder, before = self.builder, self.builder.block
@@ -78,31 +110,34 @@ class Emitter:
 
 def _make_tile(rows: int, vectors: int, packed: bool = True) -> Any:
     """A tile whose weights are packed [k][rows], or else lie in the caller's array: row i at min(i, live - 1)*ldw, taps side by side."""
-    def tile(typingctx, w, w0, ldw, live, x, x0, off, off0, taps, start, start0, floor, out, out0, ldo):  # type: ignore[no-untyped-def]
-        signature = types.void(w, types.intp, types.intp, types.intp, x, types.intp, off, types.intp, types.intp, start, types.intp, x.dtype,
-                               out, types.intp, types.intp)
+    def tile(typingctx, w, w0, ldw, live, x, x0, seam, off, off0, taps, start, start0, floor, out, out0, ldo):  # type: ignore[no-untyped-def]
+        signature = types.void(w, types.intp, types.intp, types.intp, x, types.intp, SEAM, off, types.intp, types.intp, start, types.intp,
+                               x.dtype, out, types.intp, types.intp)
 
         def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
             kind = signature.args
             emit = Emitter(context, builder, kind[4])
-            weights, pixels, table, begin, result = (emit.pointer(kind[i], args[i], args[i + 1]) for i in (0, 4, 6, 9, 12))
-            (ldw, live), taps, floor, ldo = args[2:4], args[8], args[11], args[14]
+            weights, pixels, table, begin, result = (emit.pointer(kind[i], args[i], args[i + 1]) for i in (0, 4, 7, 10, 13))
+            (ldw, live), taps, floor, ldo = args[2:4], args[9], args[12], args[15]
             begins = [emit.splat(builder.load(emit.at(begin, i))) for i in range(rows)]
             last = builder.sub(live, INT(1))
             lines = [builder.select(builder.icmp_signed("<", INT(i), live), INT(i), last) for i in range(0 if packed else rows)]
             lines = [emit.at(weights, builder.mul(ldw, line)) for line in lines]
 
-            def body(k, sums):  # type: ignore[no-untyped-def]
-                here = emit.at(pixels, builder.load(emit.at(table, k)))
-                xs = [emit.load(here, j) for j in range(vectors)]
-                column = emit.at(weights, builder.mul(k, INT(rows)))
-                out = []
-                for i in range(rows):
-                    weight = emit.splat(builder.load(emit.at(column, i) if packed else emit.at(lines[i], k)))
-                    out += [emit.fma(weight, xs[j], sums[i * vectors + j]) for j in range(vectors)]
-                return out
+            def total(load):  # type: ignore[no-untyped-def]
+                def body(k, sums):  # type: ignore[no-untyped-def]
+                    here = emit.at(pixels, builder.load(emit.at(table, k)))
+                    xs = [load(emit.at(here, j * emit.lanes)) for j in range(vectors)]
+                    column = emit.at(weights, builder.mul(k, INT(rows)))
+                    out = []
+                    for i in range(rows):
+                        weight = emit.splat(builder.load(emit.at(column, i) if packed else emit.at(lines[i], k)))
+                        out += [emit.fma(weight, xs[j], sums[i * vectors + j]) for j in range(vectors)]
+                    return out
 
-            sums = emit.loop(taps, [b for b in begins for _ in range(vectors)], body)
+                return emit.loop(taps, [b for b in begins for _ in range(vectors)], body)
+
+            sums = total(emit.load) if vectors > 1 else emit.over_row_end(cgutils.unpack_tuple(builder, args[6]), total)
             floors = emit.splat(floor)
             for i in range(rows):
                 row = emit.at(result, builder.mul(ldo, INT(i)))
@@ -118,13 +153,13 @@ def _make_tile(rows: int, vectors: int, packed: bool = True) -> Any:
 
 def _make_twin(rows: int, vectors: int, packed: bool = True) -> Any:
     """The tile as plain loops, for NUMBA_DISABLE_JIT=1 and for reading."""
-    def tile(w, w0, ldw, live, x, x0, off, off0, taps, start, start0, floor, out, out0, ldo):  # type: ignore[no-untyped-def]
+    def tile(w, w0, ldw, live, x, x0, seam, off, off0, taps, start, start0, floor, out, out0, ldo):  # type: ignore[no-untyped-def]
         for i in range(rows):
             first, step = (w0 + i, rows) if packed else (w0 + min(i, live - 1) * ldw, 1)
             for j in range(vectors * _cpu.VECTOR_BYTES // x.itemsize):
-                total = start[start0 + i]
+                total, pixel = start[start0 + i], x0 + j + (seam[1] if j >= seam[0] else 0)
                 for k in range(taps):
-                    total = fma(w[first + k * step], x[x0 + off[off0 + k] + j], total)
+                    total = fma(w[first + k * step], x[pixel + off[off0 + k]], total)
                 out[out0 + i * ldo + j] = floor if total <= floor else total
 
     return tile

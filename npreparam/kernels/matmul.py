@@ -22,7 +22,7 @@ from npreparam.kernels._atomic import await_stage, close, draw, enter, finish, n
 from npreparam.kernels._compile import kernel
 from npreparam.kernels._memory import Strided, strided
 from npreparam.kernels._scratch import scratch
-from npreparam.kernels._tile import panel_tile, single_tile, tile, unpacked_panel_tile, unpacked_tile
+from npreparam.kernels._tile import NO_SEAM, panel_tile, single_tile, tile, unpacked_panel_tile, unpacked_tile
 
 Array = NDArray[Any]
 SMALL_PRODUCT = 1_500_000  # multiply-adds below which waking a second thread costs more than it saves
@@ -100,18 +100,18 @@ def run_tile(block: int, panel: int, shape: Shape, data: Operands, buffer: Any) 
     target, at, step = (data.y, base, shape.out[0]) if whole else (buffer, 0, width)
     offsets, start, floor, x, x0 = data.offsets, data.start, data.floor, data.panels, column * inner
     if shape.tile_rows == 1:
-        single_tile(data.blocks, row * inner, 0, 0, x, x0, offsets, 0, inner, start, row, floor, target, at, step)
+        single_tile(data.blocks, row * inner, 0, 0, x, x0, NO_SEAM, offsets, 0, inner, start, row, floor, target, at, step)
     elif data.blocks.size:
         if width == shape.lanes:
-            tile(data.blocks, row * inner, 0, 0, x, x0, offsets, 0, inner, start, row, floor, target, at, step)
+            tile(data.blocks, row * inner, 0, 0, x, x0, NO_SEAM, offsets, 0, inner, start, row, floor, target, at, step)
         else:
-            panel_tile(data.blocks, row * inner, 0, 0, x, x0, offsets, 0, inner, start, row, floor, target, at, step)
+            panel_tile(data.blocks, row * inner, 0, 0, x, x0, NO_SEAM, offsets, 0, inner, start, row, floor, target, at, step)
     else:
         first, ld = data.a.start + row * data.a.strides[0], data.a.strides[0]
         if width == shape.lanes:
-            unpacked_tile(data.a.span, first, ld, live, x, x0, offsets, 0, inner, start, row, floor, target, at, step)
+            unpacked_tile(data.a.span, first, ld, live, x, x0, NO_SEAM, offsets, 0, inner, start, row, floor, target, at, step)
         else:
-            unpacked_panel_tile(data.a.span, first, ld, live, x, x0, offsets, 0, inner, start, row, floor, target, at, step)
+            unpacked_panel_tile(data.a.span, first, ld, live, x, x0, NO_SEAM, offsets, 0, inner, start, row, floor, target, at, step)
     if not whole:
         for j in range(columns):
             for i in range(live):
