@@ -18,14 +18,16 @@ from numpy.typing import NDArray
 from npreparam.kernels import _threads
 from npreparam.kernels._atomic import await_stage, close, draw, enter, finish, new_counters
 from npreparam.kernels._compile import by_type, kernel
+from npreparam.kernels._cpu import NARROW_ROWS
 from npreparam.kernels._memory import Strided
+from npreparam.kernels._pair import NARROW_ROWS as NARROW_PAIR_ROWS
 from npreparam.kernels._pair import ROWS as PAIR_ROWS
-from npreparam.kernels._pair import pair_tile, single_pair_tile
+from npreparam.kernels._pair import narrow_pair_tile, pair_tile, single_pair_tile
 from npreparam.kernels._plan import ACROSS, FIRST_TAP, HEIGHT, ORIGIN, TAPS, WIDTH, Plan, Source
 from npreparam.kernels._prepare import fill_strip, pack_block
 from npreparam.kernels._scratch import scratch
 from npreparam.kernels._split import Split, split_for
-from npreparam.kernels._tile import NO_SEAM, single_tile, tile, unpacked_tile
+from npreparam.kernels._tile import NO_SEAM, narrow_tile, single_tile, tile, unpacked_tile
 
 Array = NDArray[Any]
 SMALL_PRODUCT = 200_000  # multiply-adds below which waking a second thread costs more than it saves
@@ -133,6 +135,9 @@ def run_tiles(place: Place, problem: Any, plan: Plan, data: Operands, buffer: An
         elif tile_rows == 1:
             single_tile(data.packed, packed, 0, 0, data.padded, x, seam, plan.offsets, first_tap, taps, data.start, begin, data.floor,
                         target, at, step)
+        elif tile_rows == NARROW_ROWS:
+            narrow_tile(data.packed, packed, 0, 0, data.padded, x, seam, plan.offsets, first_tap, taps, data.start, begin, data.floor,
+                        target, at, step)
         else:
             tile(data.packed, packed, 0, 0, data.padded, x, seam, plan.offsets, first_tap, taps, data.start, begin, data.floor,
                  target, at, step)
@@ -154,6 +159,10 @@ def run_pair_tiles(place: Place, problem: Any, plan: Plan, data: PairOperands, b
         if tile_rows == 1:
             single_pair_tile(data.packed, packed, 1, data.padded, x, seam, plan.offsets, first_tap, taps, data.start, begin,
                              buffer, 0, plan.width, low)
+        elif tile_rows == NARROW_ROWS:
+            for i in range(0, tile_rows, NARROW_PAIR_ROWS):
+                narrow_pair_tile(data.packed, packed + i, tile_rows, data.padded, x, seam, plan.offsets, first_tap, taps, data.start, begin + i,
+                                 buffer, i * plan.width, plan.width, low)
         else:
             for i in range(0, tile_rows, PAIR_ROWS):
                 pair_tile(data.packed, packed + i, tile_rows, data.padded, x, seam, plan.offsets, first_tap, taps, data.start, begin + i,

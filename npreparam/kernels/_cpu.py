@@ -21,5 +21,6 @@ def _has_avx512() -> bool:
 
 AVX512 = _has_avx512()
 ROWS = 12 if AVX512 else 6  # output channels of a tile, whose pixels are one vector; taps of a weight gradient's tile
+NARROW_ROWS, NARROW_VECTORS = 4, 3 if AVX512 else 1  # of a tile with few output channels (three in the gradient of an RGB image)
 SINGLE_VECTORS = 8 if AVX512 else 4  # vectors of pixels of a tile with a single output channel (depthwise)
 PANEL_VECTORS = 2 if AVX512 else 1  # vectors of columns of a matrix product's tile: the other half of the AVX-512 registers

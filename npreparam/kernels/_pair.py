@@ -23,7 +23,7 @@ from npreparam.kernels import _cpu
 from npreparam.kernels._fma import fma
 from npreparam.kernels._tile import INT, SEAM, Emitter
 
-ROWS = _cpu.ROWS // 2  # two accumulators for each row
+ROWS, NARROW_ROWS = _cpu.ROWS // 2, _cpu.NARROW_ROWS // 2  # two accumulators for each row
 
 
 class PairEmitter(Emitter):
@@ -146,7 +146,9 @@ def _pair_outer_twin(gy, g0, x, x0, off, off0, places, first, count, sums, s0, l
 
 if config.DISABLE_JIT:
     pair_tile, single_pair_tile = _make_pair_twin(ROWS, 1), _make_pair_twin(1, _cpu.SINGLE_VECTORS)
+    narrow_pair_tile = _make_pair_twin(NARROW_ROWS, _cpu.NARROW_VECTORS)
     pair_outer_tile = _pair_outer_twin
 else:
     pair_tile, single_pair_tile = intrinsic(_make_pair_tile(ROWS, 1)), intrinsic(_make_pair_tile(1, _cpu.SINGLE_VECTORS))
+    narrow_pair_tile = intrinsic(_make_pair_tile(NARROW_ROWS, _cpu.NARROW_VECTORS))
     pair_outer_tile = intrinsic(_make_pair_outer_tile(ROWS))

@@ -83,12 +83,12 @@ def lanes(itemsize: int) -> int:
 
 def tile_rows(rows: int) -> int:
     """Rows of the register tile for `rows` output channels per group."""
-    return 1 if rows == 1 else _cpu.ROWS
+    return 1 if rows == 1 else _cpu.NARROW_ROWS if rows <= _cpu.NARROW_ROWS else _cpu.ROWS
 
 
 def tile_width(rows: int, itemsize: int) -> int:
     """Pixels of the register tile for `rows` output channels per group."""
-    return lanes(itemsize) * (_cpu.SINGLE_VECTORS if rows == 1 else 1)
+    return lanes(itemsize) * (_cpu.SINGLE_VECTORS if rows == 1 else _cpu.NARROW_VECTORS if rows <= _cpu.NARROW_ROWS else 1)
 
 
 def across(size: Pair, row: int, width: int) -> int:
@@ -248,7 +248,7 @@ def _plan(problems: list[list[int]], offsets: Any, weight_offsets: Any, weight_s
           strip: tuple[int, int, int], row: int, width: int, out: tuple[int, int, int, int]) -> Plan:
     table = np.array([[*p, across((min(strip[1], p[HEIGHT]), p[WIDTH]), row, width)] for p in problems], np.int64).reshape(-1, ACROSS + 1)
     weight_offsets = np.ascontiguousarray(weight_offsets, np.int64).ravel()
-    adjacent = tile_rows(rows) > 1 and np.array_equal(weight_offsets, np.arange(weight_offsets.size))
+    adjacent = rows > _cpu.NARROW_ROWS and np.array_equal(weight_offsets, np.arange(weight_offsets.size))
     strips, band, held = strip
     products = tile_rows(rows) * int(table[:, (TAPS, HEIGHT, WIDTH)].prod(axis=1).sum())
     return Plan(table, np.ascontiguousarray(offsets, np.int64).ravel(), weight_offsets, weight_strides, adjacent, groups, rows,

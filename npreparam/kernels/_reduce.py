@@ -23,7 +23,7 @@ from npreparam.kernels._memory import Strided
 from npreparam.kernels._pair import ROWS as PAIR_ROWS
 from npreparam.kernels._pair import pair_outer_tile
 from npreparam.kernels._plan import Reduction, Source
-from npreparam.kernels._prepare import fill_channel
+from npreparam.kernels._prepare import clear, fill_channel
 from npreparam.kernels._scratch import scratch
 from npreparam.kernels._tile import outer_tile
 
@@ -109,35 +109,56 @@ reduce_either = by_type(reduce_tile, reduce_pair_tile, PairOperands)
 
 
 @kernel
-def reduce_tiles(first: int, last: int, images: int, plan: Reduction, data: Operands) -> None:
-    """Add what `images` images contribute to tiles first..last-1 of the sums [group][vector of channels][tap][lane]."""
-    across, vectors, pixels = plan.offsets.size // TAP_ROWS, -(-plan.rows // plan.lanes), plan.places.size
-    for image in range(images):
-        for begin in range(0, pixels, PIXELS_AT_ONCE):
-            count = min(PIXELS_AT_ONCE, pixels - begin)
-            for task in range(first, last):
-                vector, tile = divmod(task, across)
-                at_gy = ((image * plan.groups * vectors + vector) * pixels + begin) * plan.lanes
-                at_x = image * plan.image + vector // vectors * (plan.image // plan.groups)
-                reduce_either(task, at_gy, at_x, begin, count, plan, data, tile * TAP_ROWS)
+def halves_of(plan: Reduction, data: Operands) -> int:
+    """2 for pairs, else 1."""
+    return data.gw.size // (plan.groups * plan.rows * plan.taps)
 
 
 @kernel
-def store_channels(first: int, last: int, plan: Reduction, data: Operands) -> None:
-    """gw[channel, :] = the channel's lane of the sums, for output channels first..last-1; halves of pairs likewise."""
-    lanes, vectors, halves = plan.lanes, -(-plan.rows // plan.lanes), data.gw.size // (plan.groups * plan.rows * plan.taps)
-    for channel in range(first, last):
-        group, row = divmod(channel, plan.rows)
-        for half in range(halves):
-            at_gw = half * (data.gw.size // halves) + channel * plan.taps
-            at = half * (data.sums.size // halves) + (group * vectors + row // lanes) * plan.offsets.size * lanes + row % lanes
-            for k in range(plan.taps):
-                data.gw[uintp(at_gw + k)] = data.sums[uintp(at + k * lanes)]
+def clear_tile(task: int, plan: Reduction, data: Operands) -> None:
+    """Begin the sums of a tile with 0."""
+    size = TAP_ROWS * plan.lanes
+    for at in range(task * size, data.sums.size, data.sums.size // halves_of(plan, data)):
+        clear(data.sums, at, at + size)
+
+
+@kernel
+def store_tile(task: int, plan: Reduction, data: Operands) -> None:
+    """gw[channel, tap] = the channel's lane of the sums, for the taps and channels of a tile."""
+    lanes, vectors, halves = plan.lanes, -(-plan.rows // plan.lanes), halves_of(plan, data)
+    vector, tile = divmod(task, plan.offsets.size // TAP_ROWS)
+    group, block = divmod(vector, vectors)
+    tap = tile * TAP_ROWS
+    for half in range(halves):
+        at = half * (data.sums.size // halves) + task * TAP_ROWS * lanes
+        for lane in range(min(lanes, plan.rows - block * lanes)):
+            at_gw = half * (data.gw.size // halves) + (group * plan.rows + block * lanes + lane) * plan.taps + tap
+            for i in range(min(TAP_ROWS, plan.taps - tap)):
+                data.gw[uintp(at_gw + i)] = data.sums[uintp(at + i * lanes + lane)]
+
+
+@kernel
+def reduce_tiles(first: int, last: int, span: tuple[int, int, int], plan: Reduction, data: Operands) -> None:
+    """Add what images span[0]..span[1]-1, of span[2] in all, contribute to tiles first..last-1 of the sums [group][vector of channels][tap][lane];
+    the first image begins them, after the last one they are stored."""
+    across, vectors, pixels = plan.offsets.size // TAP_ROWS, -(-plan.rows // plan.lanes), plan.places.size
+    for image in range(span[0], span[1]):
+        for begin in range(0, pixels, PIXELS_AT_ONCE):
+            count, n = min(PIXELS_AT_ONCE, pixels - begin), image - span[0]
+            for task in range(first, last):
+                if image + begin == 0:
+                    clear_tile(task, plan, data)
+                vector, tile = divmod(task, across)
+                at_gy = ((n * plan.groups * vectors + vector) * pixels + begin) * plan.lanes
+                at_x = n * plan.image + vector // vectors * (plan.image // plan.groups)
+                reduce_either(task, at_gy, at_x, begin, count, plan, data, tile * TAP_ROWS)
+                if image == span[2] - 1 and begin + count == pixels:
+                    store_tile(task, plan, data)
 
 
 @kernel
 def work(counters: Any, worker: int, images: int, at_once: int, plan: Reduction, data: Operands) -> None:
-    """One thread's share: for each group of `at_once` images, the copies, then the tiles of the sums; at last gw."""
+    """One thread's share: for each group of `at_once` images, the copies, then the tiles."""
     enter(counters, worker)
     vectors = plan.groups * -(-plan.rows // plan.lanes)
     pieces = data.source.channels + vectors
@@ -157,20 +178,11 @@ def work(counters: Any, worker: int, images: int, at_once: int, plan: Reduction,
         chunks = -(-tiles // share)
         chunk = draw(counters, stage + 1, worker, chunks)
         while chunk >= 0:
-            reduce_tiles(chunk * share, min(tiles, (chunk + 1) * share), count, plan, data)
+            reduce_tiles(chunk * share, min(tiles, (chunk + 1) * share), (image, image + count, images), plan, data)
             finish(counters, stage + 1)
             chunk = draw(counters, stage + 1, worker, chunks)
         await_stage(counters, stage + 1, chunks)
         stage += 2
-    channels = plan.groups * plan.rows
-    share = 1 + COPIED_AT_LEAST // plan.taps
-    chunks = -(-channels // share)
-    chunk = draw(counters, stage, worker, chunks)
-    while chunk >= 0:
-        store_channels(chunk * share, min(channels, (chunk + 1) * share), plan, data)
-        finish(counters, stage)
-        chunk = draw(counters, stage, worker, chunks)
-    await_stage(counters, stage, chunks)
 
 
 def reduction(plan: Reduction, images: int, x: Strided, source: Source, gy: Strided, size: Pair, gw: Array, pair: bool = False) -> None:
@@ -179,10 +191,9 @@ def reduction(plan: Reduction, images: int, x: Strided, source: Source, gy: Stri
     vectors = plan.groups * -(-plan.rows // plan.lanes)
     turned_image, totals = vectors * plan.places.size * plan.lanes, vectors * plan.offsets.size * plan.lanes
     at_once = min(images, max(1, PADDED_AT_ONCE // (max(plan.image, turned_image) * dtype.itemsize)))
-    counters = new_counters(2 * -(-images // at_once) + 1)
+    counters = new_counters(2 * -(-images // at_once))
     with scratch(dtype, input=at_once * plan.image, cotangent=at_once * turned_image,
                  sums=2 * totals if pair else totals) as (padded, turned, sums):
-        sums[:] = 0
         operands = (PairOperands if pair else Operands)(x, source, padded, gy, size, turned, sums, gw.reshape(-1))
         threads = 1 if gw.size * plan.places.size * images < SMALL_PRODUCT else _threads.get_num_threads()
         _threads.run_together(work, counters, close, images, at_once, plan, operands, threads=threads)

@@ -282,6 +282,7 @@ def _clear_half_twin(target, to):  # type: ignore[no-untyped-def]
 
 if config.DISABLE_JIT:
     tile, single_tile, unpacked_tile = _make_twin(_cpu.ROWS, 1), _make_twin(1, _cpu.SINGLE_VECTORS), _make_twin(_cpu.ROWS, 1, False)
+    narrow_tile = _make_twin(_cpu.NARROW_ROWS, _cpu.NARROW_VECTORS)
     panel_tile, unpacked_panel_tile = (_make_twin(_cpu.ROWS, _cpu.PANEL_VECTORS, packed) for packed in (True, False))
     outer_tile = _make_outer_twin(_cpu.ROWS)
     copy_half, clear_half, split_vector, half_lanes = _copy_half_twin, _clear_half_twin, _split_vector_twin, _half_lanes_twin
@@ -289,6 +290,7 @@ if config.DISABLE_JIT:
 else:
     tile, single_tile = intrinsic(_make_tile(_cpu.ROWS, 1)), intrinsic(_make_tile(1, _cpu.SINGLE_VECTORS))
     unpacked_tile = intrinsic(_make_tile(_cpu.ROWS, 1, False))
+    narrow_tile = intrinsic(_make_tile(_cpu.NARROW_ROWS, _cpu.NARROW_VECTORS))
     panel_tile, unpacked_panel_tile = (intrinsic(_make_tile(_cpu.ROWS, _cpu.PANEL_VECTORS, packed)) for packed in (True, False))
     outer_tile = intrinsic(_make_outer_tile(_cpu.ROWS))
     copy_half, clear_half, split_vector, half_lanes = (intrinsic(f) for f in (_copy_half, _clear_half, _split_vector, _half_lanes))
