@@ -27,7 +27,7 @@ from npreparam.kernels._plan import ACROSS, FIRST_TAP, HEIGHT, ORIGIN, TAPS, WID
 from npreparam.kernels._prepare import fill_strip, pack_block
 from npreparam.kernels._scratch import scratch
 from npreparam.kernels._split import Split, split_for
-from npreparam.kernels._tile import NO_SEAM, narrow_tile, single_tile, tile, unpacked_tile
+from npreparam.kernels._tile import NO_SEAM, half_tile, narrow_tile, single_tile, tile, unpacked_half_tile, unpacked_tile
 
 Array = NDArray[Any]
 SMALL_PRODUCT = 200_000  # multiply-adds below which waking a second thread costs more than it saves
@@ -129,15 +129,23 @@ def run_tiles(place: Place, problem: Any, plan: Plan, data: Operands, buffer: An
         x, seam = place.padded + r * plan.row + c, seam_of(c, pixels - pixel, problem, plan)
         whole = width <= (pixels - pixel if one_row else columns - c) and plan.out[3] == 1 and live == tile_rows
         target, at, step = (data.y, base + r * plan.out[2] + c, plan.out[1]) if whole else (buffer, 0, width)
+        half = 2 * (pixels - pixel) <= width
         if not data.packed.size:
-            unpacked_tile(data.w.span, unpacked, plan.weight_strides[1], live, data.padded, x, seam, plan.offsets, first_tap, taps, data.start,
-                          begin, data.floor, target, at, step)
+            if half:
+                unpacked_half_tile(data.w.span, unpacked, plan.weight_strides[1], live, data.padded, x, seam, plan.offsets, first_tap, taps,
+                                   data.start, begin, data.floor, target, at, step)
+            else:
+                unpacked_tile(data.w.span, unpacked, plan.weight_strides[1], live, data.padded, x, seam, plan.offsets, first_tap, taps,
+                              data.start, begin, data.floor, target, at, step)
         elif tile_rows == 1:
             single_tile(data.packed, packed, 0, 0, data.padded, x, seam, plan.offsets, first_tap, taps, data.start, begin, data.floor,
                         target, at, step)
         elif tile_rows == NARROW_ROWS:
             narrow_tile(data.packed, packed, 0, 0, data.padded, x, seam, plan.offsets, first_tap, taps, data.start, begin, data.floor,
                         target, at, step)
+        elif half:
+            half_tile(data.packed, packed, 0, 0, data.padded, x, seam, plan.offsets, first_tap, taps, data.start, begin, data.floor,
+                      target, at, step)
         else:
             tile(data.packed, packed, 0, 0, data.padded, x, seam, plan.offsets, first_tap, taps, data.start, begin, data.floor,
                  target, at, step)

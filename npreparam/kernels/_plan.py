@@ -99,13 +99,19 @@ def across(size: Pair, row: int, width: int) -> int:
         return columns
     if width > lanes(4) or width - math.gcd(width, columns) > columns:  # a tile of several vectors knows no ends of rows
         return row
-    return columns if -(-height * columns // width) < -(-((height - 1) * row + columns) // width) else row
+    return columns if _computed(height * columns, width) < _computed((height - 1) * row + columns, width) else row
 
 
-def tiles(size: Pair, row: int, width: int) -> int:
-    """Tiles over (height, columns) pixels."""
+def _computed(pixels: int, width: int) -> int:
+    """Of so many pixels, those that tiles compute: the last tile may be a half one."""
+    half = width // 2 if width <= lanes(4) else width
+    return -(-pixels // half) * half
+
+
+def computed(size: Pair, row: int, width: int) -> int:
+    """Pixels that tiles over (height, columns) pixels compute."""
     height, columns = size
-    return -(-((height - 1) * across(size, row, width) + columns) // width)
+    return _computed((height - 1) * across(size, row, width) + columns, width)
 
 
 def _bands(size: Pair, reach: int, row: int, width: int, row_bytes: int, row_products: int) -> Pair:
@@ -115,7 +121,7 @@ def _bands(size: Pair, reach: int, row: int, width: int, row_bytes: int, row_pro
     most = min(height, max(most, HALO * reach, 1))
 
     def cost(band: int) -> tuple[int, int]:  # to copy a byte takes about as long as a multiply-add
-        return _covered(height, band, columns, row, width) * width * row_products // max(1, row) + -(-height // band) * reach * row_bytes, -band
+        return _covered(height, band, columns, row, width) * row_products // max(1, row) + -(-height // band) * reach * row_bytes, -band
 
     best = min(range(most, most - most // 4 - 1, -max(1, most // 64)), key=cost)
     return -(-height // best), best
@@ -123,7 +129,7 @@ def _bands(size: Pair, reach: int, row: int, width: int, row_bytes: int, row_pro
 
 def _covered(height: int, band: int, columns: int, row: int, width: int) -> int:
     whole, rest = divmod(height, band)
-    return whole * tiles((band, columns), row, width) + (tiles((rest, columns), row, width) if rest else 0)
+    return whole * computed((band, columns), row, width) + (computed((rest, columns), row, width) if rest else 0)
 
 
 def _phases(kernel: int, stride: int, dilation: int) -> Ints:

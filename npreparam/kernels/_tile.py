@@ -108,7 +108,7 @@ class Emitter:
         return values
 
 
-def _make_tile(rows: int, vectors: int, packed: bool = True) -> Any:
+def _make_tile(rows: int, vectors: int, packed: bool = True, vector_bytes: int = _cpu.VECTOR_BYTES) -> Any:
     """A tile whose weights are packed [k][rows], or else lie in the caller's array: row i at min(i, live - 1)*ldw, taps side by side."""
     def tile(typingctx, w, w0, ldw, live, x, x0, seam, off, off0, taps, start, start0, floor, out, out0, ldo):  # type: ignore[no-untyped-def]
         signature = types.void(w, types.intp, types.intp, types.intp, x, types.intp, SEAM, off, types.intp, types.intp, start, types.intp,
@@ -116,7 +116,7 @@ def _make_tile(rows: int, vectors: int, packed: bool = True) -> Any:
 
         def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
             kind = signature.args
-            emit = Emitter(context, builder, kind[4])
+            emit = Emitter(context, builder, kind[4], vector_bytes)
             weights, pixels, table, begin, result = (emit.pointer(kind[i], args[i], args[i + 1]) for i in (0, 4, 7, 10, 13))
             (ldw, live), taps, floor, ldo = args[2:4], args[9], args[12], args[15]
             begins = [emit.splat(builder.load(emit.at(begin, i))) for i in range(rows)]
@@ -151,12 +151,12 @@ def _make_tile(rows: int, vectors: int, packed: bool = True) -> Any:
     return tile
 
 
-def _make_twin(rows: int, vectors: int, packed: bool = True) -> Any:
+def _make_twin(rows: int, vectors: int, packed: bool = True, vector_bytes: int = _cpu.VECTOR_BYTES) -> Any:
     """The tile as plain loops, for NUMBA_DISABLE_JIT=1 and for reading."""
     def tile(w, w0, ldw, live, x, x0, seam, off, off0, taps, start, start0, floor, out, out0, ldo):  # type: ignore[no-untyped-def]
         for i in range(rows):
             first, step = (w0 + i, rows) if packed else (w0 + min(i, live - 1) * ldw, 1)
-            for j in range(vectors * _cpu.VECTOR_BYTES // x.itemsize):
+            for j in range(vectors * vector_bytes // x.itemsize):
                 total, pixel = start[start0 + i], x0 + j + (seam[1] if j >= seam[0] else 0)
                 for k in range(taps):
                     total = fma(w[first + k * step], x[pixel + off[off0 + k]], total)
@@ -283,6 +283,7 @@ def _clear_half_twin(target, to):  # type: ignore[no-untyped-def]
 if config.DISABLE_JIT:
     tile, single_tile, unpacked_tile = _make_twin(_cpu.ROWS, 1), _make_twin(1, _cpu.SINGLE_VECTORS), _make_twin(_cpu.ROWS, 1, False)
     narrow_tile = _make_twin(_cpu.NARROW_ROWS, _cpu.NARROW_VECTORS)
+    half_tile, unpacked_half_tile = (_make_twin(_cpu.ROWS, 1, packed, _cpu.VECTOR_BYTES // 2) for packed in (True, False))
     panel_tile, unpacked_panel_tile = (_make_twin(_cpu.ROWS, _cpu.PANEL_VECTORS, packed) for packed in (True, False))
     outer_tile = _make_outer_twin(_cpu.ROWS)
     copy_half, clear_half, split_vector, half_lanes = _copy_half_twin, _clear_half_twin, _split_vector_twin, _half_lanes_twin
@@ -291,6 +292,7 @@ else:
     tile, single_tile = intrinsic(_make_tile(_cpu.ROWS, 1)), intrinsic(_make_tile(1, _cpu.SINGLE_VECTORS))
     unpacked_tile = intrinsic(_make_tile(_cpu.ROWS, 1, False))
     narrow_tile = intrinsic(_make_tile(_cpu.NARROW_ROWS, _cpu.NARROW_VECTORS))
+    half_tile, unpacked_half_tile = (intrinsic(_make_tile(_cpu.ROWS, 1, packed, _cpu.VECTOR_BYTES // 2)) for packed in (True, False))
     panel_tile, unpacked_panel_tile = (intrinsic(_make_tile(_cpu.ROWS, _cpu.PANEL_VECTORS, packed)) for packed in (True, False))
     outer_tile = intrinsic(_make_outer_tile(_cpu.ROWS))
     copy_half, clear_half, split_vector, half_lanes = (intrinsic(f) for f in (_copy_half, _clear_half, _split_vector, _half_lanes))
