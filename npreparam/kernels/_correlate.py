@@ -24,6 +24,7 @@ from npreparam.kernels._pair import NARROW_ROWS as NARROW_PAIR_ROWS
 from npreparam.kernels._pair import ROWS as PAIR_ROWS
 from npreparam.kernels._pair import narrow_pair_tile, pair_tile, single_pair_tile
 from npreparam.kernels._plan import ACROSS, FIRST_TAP, HEIGHT, ORIGIN, TAPS, WIDTH, Plan, Source
+from npreparam.kernels._pointers import borrowed
 from npreparam.kernels._prepare import fill_strip, pack_block
 from npreparam.kernels._scratch import scratch
 from npreparam.kernels._split import Split, split_for
@@ -257,6 +258,7 @@ def work(counters: Any, worker: int, split: Split, plan: Plan, data: Operands) -
     Python before 3.13 (cpython#128679).
     """
     enter(counters, worker)
+    plan, data = borrowed(plan), borrowed(data)
     size = 2 * plan.tile_rows * plan.width
     buffer = data.tiles[worker * size : (worker + 1) * size]
     packs = plan.groups * -(-plan.rows // plan.tile_rows) if data.packed.size else 0

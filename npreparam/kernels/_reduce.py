@@ -23,6 +23,7 @@ from npreparam.kernels._memory import Strided
 from npreparam.kernels._pair import ROWS as PAIR_ROWS
 from npreparam.kernels._pair import pair_outer_tile
 from npreparam.kernels._plan import Reduction, Source
+from npreparam.kernels._pointers import borrowed
 from npreparam.kernels._prepare import clear, fill_channel
 from npreparam.kernels._scratch import scratch
 from npreparam.kernels._tile import outer_tile
@@ -160,6 +161,7 @@ def reduce_tiles(first: int, last: int, span: tuple[int, int, int], plan: Reduct
 def work(counters: Any, worker: int, images: int, at_once: int, plan: Reduction, data: Operands) -> None:
     """One thread's share: for each group of `at_once` images, the copies, then the tiles."""
     enter(counters, worker)
+    plan, data = borrowed(plan), borrowed(data)
     vectors = plan.groups * -(-plan.rows // plan.lanes)
     pieces = data.source.channels + vectors
     grain = 1 + COPIED_AT_LEAST * at_once * pieces // (data.padded.size + data.turned.size)

@@ -21,6 +21,7 @@ from npreparam.kernels import _cpu, _threads
 from npreparam.kernels._atomic import await_stage, close, draw, enter, finish, new_counters
 from npreparam.kernels._compile import kernel
 from npreparam.kernels._memory import Strided, strided
+from npreparam.kernels._pointers import borrowed
 from npreparam.kernels._scratch import scratch
 from npreparam.kernels._tile import NO_SEAM, panel_tile, single_tile, tile, unpacked_panel_tile, unpacked_tile
 
@@ -133,6 +134,7 @@ def run_tiles(first: int, last: int, shape: Shape, data: Operands, buffer: Any) 
 def work(counters: Any, worker: int, shape: Shape, data: Operands) -> None:
     """One thread's share: the copies, then the tiles; it allocates nothing (see `_correlate.work`)."""
     enter(counters, worker)
+    data = borrowed(data)
     size = shape.tile_rows * shape.width
     buffer = data.tiles[worker * size : (worker + 1) * size]
     blocks, panels = -(-shape.rows // shape.tile_rows), -(-shape.columns // shape.width)
