@@ -93,17 +93,17 @@ def copy_pieces(first: int, last: int, image: int, plan: Reduction, data: Operan
 
 
 @kernel
-def reduce_tile(task: int, at_gy: int, at_x: int, begin: int, count: int, plan: Reduction, data: Operands, taps: int) -> None:
+def reduce_tile(room: int, at_gy: int, at_x: int, begin: int, count: int, plan: Reduction, data: Operands, taps: int) -> None:
     """Add what `count` pixels of one image contribute to one tile of the sums, whose first tap is number `taps`."""
-    outer_tile(data.turned, at_gy, data.padded, at_x, plan.offsets, taps, plan.places, begin, count, data.sums, task * TAP_ROWS * plan.lanes)
+    outer_tile(data.turned, at_gy, data.padded, at_x, plan.offsets, taps, plan.places, begin, count, data.sums, room * TAP_ROWS * plan.lanes)
 
 
 @kernel
-def reduce_pair_tile(task: int, at_gy: int, at_x: int, begin: int, count: int, plan: Reduction, data: PairOperands, taps: int) -> None:
+def reduce_pair_tile(room: int, at_gy: int, at_x: int, begin: int, count: int, plan: Reduction, data: PairOperands, taps: int) -> None:
     """The same in doubled precision."""
     for i in range(0, TAP_ROWS, PAIR_ROWS):
         pair_outer_tile(data.turned, at_gy, data.padded, at_x, plan.offsets, taps + i, plan.places, begin, count, data.sums,
-                        (task * TAP_ROWS + i) * plan.lanes, data.sums.size // 2)
+                        (room * TAP_ROWS + i) * plan.lanes, data.sums.size // 2)
 
 
 reduce_either = by_type(reduce_tile, reduce_pair_tile, PairOperands)
@@ -116,22 +116,22 @@ def halves_of(plan: Reduction, data: Operands) -> int:
 
 
 @kernel
-def clear_tile(task: int, plan: Reduction, data: Operands) -> None:
+def clear_tile(room: int, plan: Reduction, data: Operands) -> None:
     """Begin the sums of a tile with 0."""
     size = TAP_ROWS * plan.lanes
-    for at in range(task * size, data.sums.size, data.sums.size // halves_of(plan, data)):
+    for at in range(room * size, data.sums.size, data.sums.size // halves_of(plan, data)):
         clear(data.sums, at, at + size)
 
 
 @kernel
-def store_tile(task: int, plan: Reduction, data: Operands) -> None:
+def store_tile(task: int, room: int, plan: Reduction, data: Operands) -> None:
     """gw[channel, tap] = the channel's lane of the sums, for the taps and channels of a tile."""
     lanes, vectors, halves = plan.lanes, -(-plan.rows // plan.lanes), halves_of(plan, data)
     vector, tile = divmod(task, plan.offsets.size // TAP_ROWS)
     group, block = divmod(vector, vectors)
     tap = tile * TAP_ROWS
     for half in range(halves):
-        at = half * (data.sums.size // halves) + task * TAP_ROWS * lanes
+        at = half * (data.sums.size // halves) + room * TAP_ROWS * lanes
         for lane in range(min(lanes, plan.rows - block * lanes)):
             at_gw = half * (data.gw.size // halves) + (group * plan.rows + block * lanes + lane) * plan.taps + tap
             for i in range(min(TAP_ROWS, plan.taps - tap)):
@@ -139,22 +139,23 @@ def store_tile(task: int, plan: Reduction, data: Operands) -> None:
 
 
 @kernel
-def reduce_tiles(first: int, last: int, span: tuple[int, int, int], plan: Reduction, data: Operands) -> None:
+def reduce_tiles(first: int, last: int, worker: int, span: tuple[int, int, int], plan: Reduction, data: Operands) -> None:
     """Add what images span[0]..span[1]-1, of span[2] in all, contribute to tiles first..last-1 of the sums [group][vector of channels][tap][lane];
-    the first image begins them, after the last one they are stored."""
+    the first image begins them, after the last one they are stored. Sums of one piece are done at once: a room for each thread will do."""
     across, vectors, pixels = plan.offsets.size // TAP_ROWS, -(-plan.rows // plan.lanes), plan.places.size
     for image in range(span[0], span[1]):
         for begin in range(0, pixels, PIXELS_AT_ONCE):
             count, n = min(PIXELS_AT_ONCE, pixels - begin), image - span[0]
             for task in range(first, last):
+                room = worker if span[2] == 1 and count == pixels else task
                 if image + begin == 0:
-                    clear_tile(task, plan, data)
+                    clear_tile(room, plan, data)
                 vector, tile = divmod(task, across)
                 at_gy = ((n * plan.groups * vectors + vector) * pixels + begin) * plan.lanes
                 at_x = n * plan.image + vector // vectors * (plan.image // plan.groups)
-                reduce_either(task, at_gy, at_x, begin, count, plan, data, tile * TAP_ROWS)
+                reduce_either(room, at_gy, at_x, begin, count, plan, data, tile * TAP_ROWS)
                 if image == span[2] - 1 and begin + count == pixels:
-                    store_tile(task, plan, data)
+                    store_tile(task, room, plan, data)
 
 
 @kernel
@@ -180,7 +181,7 @@ def work(counters: Any, worker: int, images: int, at_once: int, plan: Reduction,
         chunks = -(-tiles // share)
         chunk = draw(counters, stage + 1, worker, chunks)
         while chunk >= 0:
-            reduce_tiles(chunk * share, min(tiles, (chunk + 1) * share), (image, image + count, images), plan, data)
+            reduce_tiles(chunk * share, min(tiles, (chunk + 1) * share), worker, (image, image + count, images), plan, data)
             finish(counters, stage + 1)
             chunk = draw(counters, stage + 1, worker, chunks)
         await_stage(counters, stage + 1, chunks)
@@ -191,11 +192,13 @@ def reduction(plan: Reduction, images: int, x: Strided, source: Source, gy: Stri
     """Copy and reduce into the C-contiguous `gw`, a few images at a time; with `pair`, gw has a first axis of 2 for s and c."""
     dtype = gw.dtype
     vectors = plan.groups * -(-plan.rows // plan.lanes)
+    threads = 1 if gw.size * plan.places.size * images < SMALL_PRODUCT else _threads.get_num_threads()
     turned_image, totals = vectors * plan.places.size * plan.lanes, vectors * plan.offsets.size * plan.lanes
+    if images == 1 and plan.places.size <= PIXELS_AT_ONCE:
+        totals = threads * TAP_ROWS * plan.lanes
     at_once = min(images, max(1, PADDED_AT_ONCE // (max(plan.image, turned_image) * dtype.itemsize)))
     counters = new_counters(2 * -(-images // at_once))
     with scratch(dtype, input=at_once * plan.image, cotangent=at_once * turned_image,
                  sums=2 * totals if pair else totals) as (padded, turned, sums):
         operands = (PairOperands if pair else Operands)(x, source, padded, gy, size, turned, sums, gw.reshape(-1))
-        threads = 1 if gw.size * plan.places.size * images < SMALL_PRODUCT else _threads.get_num_threads()
         _threads.run_together(work, counters, close, images, at_once, plan, operands, threads=threads)
