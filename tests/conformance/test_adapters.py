@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from npreparam.conformance import Case, Key, Level, Target
+from npreparam.conformance.adapters import openvino
 from npreparam.conformance.cases import SUMS, keys, make_case
 from npreparam.conformance.isolation import Isolated
 from npreparam.conformance.judge import judge_case
@@ -113,11 +114,18 @@ def test_what_a_framework_does_not_have_is_absent():
     assert "symmetrically" in verdict.explanation
 
 
-def test_a_missing_framework_says_what_to_install(monkeypatch):
-    from npreparam.conformance.adapters import openvino
+def test_a_framework_that_is_there_but_does_not_load_says_why(monkeypatch):
+    def broken(name):
+        raise ImportError("libwanted.so.1: cannot open shared object file")
 
+    monkeypatch.setattr("importlib.import_module", broken)
+    with pytest.raises(ImportError, match=r"openvino, which is installed but cannot be imported: libwanted\.so\.1"):
+        openvino.cpu.declare()
+
+
+def test_a_missing_framework_says_what_to_install(monkeypatch):
     def missing(name):
-        raise ImportError(name)
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
     monkeypatch.setattr("importlib.import_module", missing)
     with pytest.raises(ImportError, match="needs openvino, which is not installed: pip install 'openvino'"):

@@ -107,8 +107,7 @@ class Tinygrad:
 
 
 def _tinygrad() -> Any:
-    if shutil.which("clang") is None:
-        os.environ.setdefault("DEV", "PYTHON")  # read once, when tinygrad is imported
+    os.environ.setdefault("DEV", "PYTHON" if shutil.which("clang") is None else "CPU")  # read once, when tinygrad is imported
     return _arrays.framework("tinygrad", "tinygrad")
 
 
