@@ -15,7 +15,7 @@ from npreparam.certified.bounds import Profile
 from npreparam.certified.bounds.profile import FORMATS, smallest, unit
 from npreparam.conformance.case import Case, Level
 from npreparam.conformance.explain import ROUNDED, coarser_operands
-from npreparam.conformance.grade import GRADES, grades, within
+from npreparam.conformance.grade import GRADES, allows_no_error, grades, within
 from npreparam.conformance.mistakes import Mistake, balls, mistaken, mistakes_of
 from npreparam.conformance.mistakes._ball import Ball
 from npreparam.conformance.mistakes._evaluate import outermost
@@ -86,7 +86,7 @@ def findings_of(case: Case, actual: Outputs, declared: Declaration, profile: Pro
     except ArgumentError:  # the right function refuses this
         return [Finding((mistake,), same_bits=True) for mistake in mistakes_of(case.op)
                 if mistake.refused and same_bits(actual, mistaken([mistake], case))]
-    if not _fails(failure):
+    if not _fails(failure, profile):
         return []
     singles = [(mistake,) for mistake in mistakes_of(case.op)]
     found = _matching(singles, failure, profile)
@@ -96,24 +96,25 @@ def findings_of(case: Case, actual: Outputs, declared: Declaration, profile: Pro
                 rounded = Failure(other, actual, truths(other, declared, profile))
             except ArgumentError:
                 continue
-            if not _fails(rounded):
+            if not _fails(rounded, profile):
                 return []
             if words in ROUNDED.values():  # all operands alike
                 found = [dataclasses.replace(finding, operands=words) for finding in _matching(singles, rounded, profile)]
     return found or _matching(_pairs(case), failure, profile)
 
 
-def _fails(failure: Failure) -> bool:
+def _fails(failure: Failure, profile: Profile) -> bool:
     """Whether the result is wrong: of another shape, or with an element beyond its bound."""
-    return _misshapen(failure) or any(mask.any() for mask in _wrong_elements(failure))
+    return _misshapen(failure) or any(mask.any() for mask in _wrong_elements(failure, profile))
 
 
 def _misshapen(failure: Failure) -> bool:
     return [y.shape for y in failure.actual] != [truth.value.shape for truth in failure.found]
 
 
-def _wrong_elements(failure: Failure) -> list[NDArray[np.bool_]]:
-    return [grades(y, truth, failure.case.exact)[0] == GRADES.index(Level.FAIL) for y, truth in zip(failure.actual, failure.found, strict=True)]
+def _wrong_elements(failure: Failure, profile: Profile) -> list[NDArray[np.bool_]]:
+    exact = allows_no_error(failure.case, profile)
+    return [grades(y, truth, exact)[0] == GRADES.index(Level.FAIL) for y, truth in zip(failure.actual, failure.found, strict=True)]
 
 
 def _pairs(case: Case) -> list[tuple[Mistake, ...]]:
@@ -147,7 +148,7 @@ def match(mistakes: tuple[Mistake, ...], failure: Failure, profile: Profile) -> 
     if lifted is None or _misshapen(failure):
         return None
     told = sharp = False
-    for y, ball, truth, wrong in zip(actual, lifted, found, _wrong_elements(failure), strict=True):
+    for y, ball, truth, wrong in zip(actual, lifted, found, _wrong_elements(failure, profile), strict=True):
         limit = _limit(y, ball)
         if not _inside(y, ball, limit):
             return None
