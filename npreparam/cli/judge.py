@@ -25,7 +25,7 @@ from npreparam._errors import ArgumentError
 from npreparam.certified.bounds import profile_named
 from npreparam.cli.output import write
 from npreparam.conformance.case import Level, Verdict
-from npreparam.conformance.report import KnownFailures, as_html, as_json, as_junit, counted, read_verdicts, record, summary, trusted
+from npreparam.conformance.report import KnownFailures, as_html, as_json, as_junit, counted, read_verdicts, record, summary, trusted, unjudged_told
 from npreparam.conformance.runner import Runner
 from npreparam.conformance.script import standalone
 from npreparam.conformance.signatures import OPS
@@ -44,7 +44,7 @@ class Cases:
     ops: Annotated[str | None, typer.Option(help="Functions, between commas.", show_default="all that the target offers")] = None
     dtypes: Annotated[str | None, typer.Option(help="float16, bfloat16, float32, float64.", show_default="those declared")] = None
     profile: Annotated[str | None, typer.Option(help="Arithmetic to judge by, for the declared one: float32, tf32, winograd_f4_3, ...")] = None
-    budget: Annotated[str, typer.Option(help="Time from the import of the target to the end; it ends within a round of cases.")] = "60s"
+    budget: Annotated[str, typer.Option(help="Time once the judge's own kernels are compiled; it ends within a round of cases.")] = "60s"
     rounds: Annotated[int | None, typer.Option(min=1, help="Judge so many rounds, whatever the time.")] = None
     seed: Annotated[int, typer.Option(min=0, help="Seed of all cases: same seed and rounds, same report.")] = 0
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first wrong answer, and tell what it looks like.")] = False
@@ -151,14 +151,19 @@ def judge(trial: Trial, console: Console, executor: Executor | None = None) -> i
     if not sweep.complete:
         console.print("interrupted; the report holds what was judged so far" + (", --resume goes on" if "json" in trial.files else ""))
         return COULD_NOT
-    if told := trusted(sweep.caught, sweep.missed):
+    for told in filter(None, (unjudged_told(sweep.unjudged), trusted(sweep.caught, sweep.missed), _concluded(declaration, sweep, failures))):
         console.print(told, markup=False, soft_wrap=True)
+    return DOES_NOT if failures else CONFORMS
+
+
+def _concluded(declaration: Declaration, sweep: Sweep, failures: list[Verdict]) -> str:
+    """The last line: what was judged, how much of it, and the verdict, which is worth no more than that."""
     part = len(sweep.verdicts) < sweep.planned
     rounds = (counted(sweep.rounds, "round") + " and a part of the next" * part) if sweep.rounds else "a part of the first round"
     told = counted(len(failures), "failure") if failures else "conforms" + ", but for the known failures" * bool(sweep.failures())
-    console.print(f"{declaration.name} {declaration.version}".strip() + f": {counted(len(sweep.asked()), 'case')} in {rounds}, {told}", markup=False,
-                  soft_wrap=True)
-    return DOES_NOT if failures else CONFORMS
+    if not sweep.rounds and not failures:
+        told += f", as far as {len(sweep.verdicts)} of the {sweep.planned} cases of that round tell"
+    return f"{declaration.name} {declaration.version}".strip() + f": {counted(len(sweep.asked()), 'case')} in {rounds}, {told}"
 
 
 def _swept(trial: Trial, job: Job, runner: Runner, done: Any, console: Console, executor: Executor | None) -> Sweep:
@@ -170,7 +175,7 @@ def _swept(trial: Trial, job: Job, runner: Runner, done: Any, console: Console, 
         pool = ProcessPoolExecutor(trial.jobs, mp_context=get_context("spawn"))
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} cases"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar, pool as workers:
-        task = bar.add_task("judging", total=None)
+        task = bar.add_task("compiling what is not compiled yet", total=None)
 
         def step(sweep: Sweep, planned: int) -> None:
             nonlocal last, saved
