@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from npreparam import __version__
 from npreparam._errors import ArgumentError
@@ -62,7 +62,8 @@ class Files:
     json: Annotated[Path | None, typer.Option("--json", help="Write the report as JSON.")] = None
     html: Annotated[Path | None, typer.Option("--html", help="Write the report as a page.")] = None
     junit: Annotated[Path | None, typer.Option("--junit", help="Write the report as JUnit XML.")] = None
-    known_failures: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Patterns of keys, one a line, that may fail.")] = None
+    known_failures: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Cases that may fail, one pattern a line: "
+                                                        "conv2d/*/float16/*  # why.")] = None
     scripts: Annotated[Path | None, typer.Option(help="Folder for stand-alone scripts of the smallest failing cases.")] = None
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the interrupted report that --json names.")] = False
 
@@ -194,7 +195,7 @@ def _swept(trial: Trial, job: Job, runner: Runner, done: Any, console: Console, 
 def table(sweep: Sweep) -> Table:
     """One row for each function."""
     levels = [level for level in Level if any(verdict.level is level for verdict in sweep.verdicts.values())]
-    found = Table("function", "cases", *map(str, levels), "ulp", "error/bound")
+    found = Table(*(Column(name, overflow="fold") for name in ("function", "cases", *map(str, levels), "ulp", "error/bound")))
     for op, row in summary(sweep.verdicts.values()).items():
         found.add_row(op, str(row["cases"]), *(str(row[str(level)] or "") for level in levels), f"{row['ulp']:.3g}", f"{row['ratio']:.3g}")
     return found
