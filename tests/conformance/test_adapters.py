@@ -23,6 +23,7 @@ FRAMEWORK = {"pytorch": "torch", "jax": "jax", "onnxruntime": "onnxruntime", "on
              "mlx": "mlx", "ncnn": "ncnn", "scipy": "scipy", "npreparam": "npreparam", "template": "numpy"}
 VARIANTS = [*FRAMEWORK, "pytorch:channels_last", "jax:compiled", "jax:nhwc", "openvino:default_precision", "ncnn:direct"]
 KNOWN_WRONG = {"onnx_reference": ("conv_transpose2d", "max_pool2d")}  # docs/findings.md
+LEAKING = ("openvino:default_precision", "onnx_reference")  # the same, 4 and 18: NaN of an infinity that no window reaches
 IMAGE = np.float32([[[[1, 2, 3], [4, 5, 6], [7, 8, 9]]]])
 
 
@@ -94,6 +95,17 @@ def test_running_statistics_follow_the_declared_conventions(spec):
     verdict = judge_case(case, runner)
     assert verdict.conforms, verdict
     assert verdict.level is not Level.ABSENT
+
+
+@pytest.mark.parametrize("spec", [spec for spec in VARIANTS if spec not in LEAKING])
+def test_infinities_over_padding_follow_the_declared_convention(spec):
+    runner = runner_of(spec)
+    for op in ("conv2d", "conv2d_weight_grad"):
+        for seed in range(3 if op in runner.offers else 0):
+            case = make_case(Key(op, "random", "float32", seed, 5))
+            assert "special values" in case.features()
+            verdict = judge_case(case, runner)
+            assert verdict.conforms, verdict.explanation
 
 
 def test_the_wrong_convention_is_seen():
