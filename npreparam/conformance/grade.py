@@ -66,6 +66,6 @@ def ulps(actual: Array, truth: Truth) -> NDArray[np.float64]:
 
 
 def within(outputs: tuple[Array, ...], found: tuple[Truth, ...]) -> bool:
-    """Whether no element of any result is a FAIL."""
-    return len(outputs) == len(found) and all((grades(actual, truth)[0] < GRADES.index(Level.FAIL)).all()
-                                              for actual, truth in zip(outputs, found, strict=True))
+    """Whether the shapes are right, and no element of any result is a FAIL."""
+    return [y.shape for y in outputs] == [truth.rounded.shape for truth in found] and all(
+        (grades(actual, truth)[0] < GRADES.index(Level.FAIL)).all() for actual, truth in zip(outputs, found, strict=True))
