@@ -180,6 +180,11 @@ def _equal(y: Array, value: Array) -> NDArray[np.bool_]:
     return (y.astype(np.float64) == value) | (np.isnan(y.astype(np.float64)) & np.isnan(value))
 
 
+def are_floats(outputs: Outputs) -> bool:
+    """Whether results have judged formats: what a target makes of integers or complex numbers is a fault by itself, and nothing to compare."""
+    return all(y.dtype.name in FORMATS for y in outputs)
+
+
 def same_bits(actual: Outputs, outputs: Outputs | None) -> bool:
     """Equal everywhere; one zero or NaN is like another."""
     return outputs is not None and [y.shape for y in actual] == [y.shape for y in outputs] and all(

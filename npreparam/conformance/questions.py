@@ -15,7 +15,7 @@ from npreparam.conformance import relations
 from npreparam.conformance.case import Case, Key
 from npreparam.conformance.cases import make_case
 from npreparam.conformance.explain import ROUNDED, rounded_operands
-from npreparam.conformance.matching import Array, Failure, Finding, Outputs, half_the_digits, is_right, match, same_bits, shows
+from npreparam.conformance.matching import Array, Failure, Finding, Outputs, are_floats, half_the_digits, is_right, match, same_bits, shows
 from npreparam.conformance.mistakes import Mistake, mistaken, pinned_cases
 from npreparam.conformance.mistakes._trial import in_dtype
 from npreparam.conformance.runner import InProcess, Runner
@@ -39,7 +39,7 @@ def asking(target: Any) -> Ask:
 
     def ask(case: Case) -> Outputs | None:
         answers = relations.ask(case, runner)
-        return None if answers.refusal is not None else answers.outputs[-1]
+        return answers.outputs[-1] if answers.refusal is None and are_floats(answers.outputs[-1]) else None
 
     return ask
 

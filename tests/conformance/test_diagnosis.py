@@ -8,7 +8,7 @@ import pytest
 from npreparam import certified, ops
 from npreparam._errors import ArgumentError
 from npreparam.certified import bounds
-from npreparam.conformance import Case, Declaration
+from npreparam.conformance import Case, Declaration, Level
 from npreparam.conformance.case import Key
 from npreparam.conformance.cases import make_case
 from npreparam.conformance.diagnosis import asking, diagnose, diagnose_all
@@ -101,6 +101,25 @@ def test_results_of_a_shape_of_their_own_are_diagnosed_without_a_match():
 
     for fail_fast in (False, True):
         assert run(Job(SimpleNamespace(conv2d=conv2d)), Plan(("conv2d",), ("float32",), rounds=1, fail_fast=fail_fast)).diagnosis == {"conv2d": []}
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.bool_, np.complex64, np.longdouble])
+@pytest.mark.filterwarnings("error")
+def test_results_of_a_dtype_that_is_none_of_the_judged_ones_are_told_and_have_no_diagnosis(dtype):
+    """Of small integers, which other dtypes hold as well; and wrong ones, too."""
+    def turned(*arguments, **keywords):
+        return ops.conv2d(*arguments, **keywords)[..., ::-1].astype(dtype)
+
+    def input_grad(*arguments, **keywords):
+        return ops.conv2d_input_grad(*arguments, **keywords).astype(dtype)
+
+    target = SimpleNamespace(conv2d=turned, conv2d_input_grad=input_grad)
+    verdicts = [judge_case(make_case(Key("conv2d_input_grad", "adjoint", "float32", 0, index)), target) for index in range(2)]
+    for verdict in (*verdicts, judge_case(make_case(Key("conv2d", "exact", "float32", 0, 2)), target)):
+        assert verdict.level is Level.ERROR
+        assert f"has dtype {np.dtype(dtype)}" in verdict.explanation
+    row = mistake_named("conv2d", "kernel flipped")
+    assert diagnose(row.case, mistaken([row], row.case)[0].astype(dtype), ask=asking(target)) == []
 
 
 def test_further_questions_refute_a_coincidence():
