@@ -105,6 +105,24 @@ def test_one_array_is_one_input_and_its_rows_are_none():
         model.run({"a": x, "b": x})
 
 
+INFINITE = np.float32([1, np.inf, 0, -2])
+
+
+@pytest.mark.parametrize(("operator", "inputs", "expected"), [
+    ("Slice", [np.float32([1, 2, 3]), [-8], [-9], [0], [-1]], [1]),     # a start is clamped into the array, unlike NumPy's
+    ("Slice", [np.float32([1, 2, 3]), [8], [-9], [0], [-2]], [3, 1]),
+    ("PRelu", [INFINITE, np.float32([np.inf, 2, 2, 2])], [1, np.inf, 0, -4]),
+    ("Abs", [-INFINITE], [1, np.inf, 0, 2]),
+    ("MatMul", [np.ones((2, 0), np.float32), np.ones((0, 1), np.float32)], [[0], [0]]),
+    ("MatMul", [np.ones((0, 2, 3), np.float32), np.ones((3, 4), np.float32)], np.zeros((0, 2, 4)).tolist())])
+def test_corners_of_operators(operator, inputs, expected):
+    names = [f"i{place}" for place in range(len(inputs))]
+    arrays = [value if isinstance(value, np.ndarray) else np.array(value, np.int64) for value in inputs]
+    y = NpreparamBackend.run_node(helper.make_node(operator, names, ["y"]), arrays)[0]
+    assert y.dtype == np.float32
+    assert y.tolist() == expected
+
+
 @pytest.mark.parametrize("name", ["SAME_UPPER", "SAME_LOWER"])
 @pytest.mark.parametrize(("kernel", "stride"), [(1, 2), (1, 4), (2, 3), (3, 2)])
 def test_a_transposed_convolution_of_same_padding_is_the_stride_times_as_large(name, kernel, stride):
