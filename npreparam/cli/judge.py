@@ -18,14 +18,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from npreparam import __version__
 from npreparam._errors import ArgumentError
 from npreparam.certified.bounds import profile_named
 from npreparam.cli.output import write
 from npreparam.conformance.case import Level, Verdict
-from npreparam.conformance.report import KnownFailures, as_html, as_json, as_junit, counted, read_verdicts, record, summary, trusted
+from npreparam.conformance.report import KnownFailures, as_html, as_json, as_junit, counted, read_verdicts, record, summary, trusted, unjudged_told
 from npreparam.conformance.runner import Runner
 from npreparam.conformance.script import standalone
 from npreparam.conformance.signatures import OPS
@@ -44,7 +44,7 @@ class Cases:
     ops: Annotated[str | None, typer.Option(help="Functions, between commas.", show_default="all that the target offers")] = None
     dtypes: Annotated[str | None, typer.Option(help="float16, bfloat16, float32, float64.", show_default="those declared")] = None
     profile: Annotated[str | None, typer.Option(help="Arithmetic to judge by, for the declared one: float32, tf32, winograd_f4_3, ...")] = None
-    budget: Annotated[str, typer.Option(help="Time from the import of the target to the end; it ends within a round of cases.")] = "60s"
+    budget: Annotated[str, typer.Option(help="Time once the judge's own kernels are compiled; it ends within a round of cases.")] = "60s"
     rounds: Annotated[int | None, typer.Option(min=1, help="Judge so many rounds, whatever the time.")] = None
     seed: Annotated[int, typer.Option(min=0, help="Seed of all cases: same seed and rounds, same report.")] = 0
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first wrong answer, and tell what it looks like.")] = False
@@ -62,7 +62,8 @@ class Files:
     json: Annotated[Path | None, typer.Option("--json", help="Write the report as JSON.")] = None
     html: Annotated[Path | None, typer.Option("--html", help="Write the report as a page.")] = None
     junit: Annotated[Path | None, typer.Option("--junit", help="Write the report as JUnit XML.")] = None
-    known_failures: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Patterns of keys, one a line, that may fail.")] = None
+    known_failures: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Cases that may fail, one pattern a line: "
+                                                        "conv2d/*/float16/*  # why.")] = None
     scripts: Annotated[Path | None, typer.Option(help="Folder for stand-alone scripts of the smallest failing cases.")] = None
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the interrupted report that --json names.")] = False
 
@@ -151,14 +152,19 @@ def judge(trial: Trial, console: Console, executor: Executor | None = None) -> i
     if not sweep.complete:
         console.print("interrupted; the report holds what was judged so far" + (", --resume goes on" if "json" in trial.files else ""))
         return COULD_NOT
-    if told := trusted(sweep.caught, sweep.missed):
+    for told in filter(None, (unjudged_told(sweep.unjudged), trusted(sweep.caught, sweep.missed), _concluded(declaration, sweep, failures))):
         console.print(told, markup=False, soft_wrap=True)
+    return DOES_NOT if failures else CONFORMS
+
+
+def _concluded(declaration: Declaration, sweep: Sweep, failures: list[Verdict]) -> str:
+    """The last line: what was judged, how much of it, and the verdict, which is worth no more than that."""
     part = len(sweep.verdicts) < sweep.planned
     rounds = (counted(sweep.rounds, "round") + " and a part of the next" * part) if sweep.rounds else "a part of the first round"
     told = counted(len(failures), "failure") if failures else "conforms" + ", but for the known failures" * bool(sweep.failures())
-    console.print(f"{declaration.name} {declaration.version}".strip() + f": {counted(len(sweep.asked()), 'case')} in {rounds}, {told}", markup=False,
-                  soft_wrap=True)
-    return DOES_NOT if failures else CONFORMS
+    if not sweep.rounds and not failures:
+        told += f", as far as {len(sweep.verdicts)} of the {sweep.planned} cases of that round tell"
+    return f"{declaration.name} {declaration.version}".strip() + f": {counted(len(sweep.asked()), 'case')} in {rounds}, {told}"
 
 
 def _swept(trial: Trial, job: Job, runner: Runner, done: Any, console: Console, executor: Executor | None) -> Sweep:
@@ -170,7 +176,7 @@ def _swept(trial: Trial, job: Job, runner: Runner, done: Any, console: Console, 
         pool = ProcessPoolExecutor(trial.jobs, mp_context=get_context("spawn"))
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} cases"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar, pool as workers:
-        task = bar.add_task("judging", total=None)
+        task = bar.add_task("compiling what is not compiled yet", total=None)
 
         def step(sweep: Sweep, planned: int) -> None:
             nonlocal last, saved
@@ -189,7 +195,7 @@ def _swept(trial: Trial, job: Job, runner: Runner, done: Any, console: Console, 
 def table(sweep: Sweep) -> Table:
     """One row for each function."""
     levels = [level for level in Level if any(verdict.level is level for verdict in sweep.verdicts.values())]
-    found = Table("function", "cases", *map(str, levels), "ulp", "error/bound")
+    found = Table(*(Column(name, overflow="fold") for name in ("function", "cases", *map(str, levels), "ulp", "error/bound")))
     for op, row in summary(sweep.verdicts.values()).items():
         found.add_row(op, str(row["cases"]), *(str(row[str(level)] or "") for level in levels), f"{row['ulp']:.3g}", f"{row['ratio']:.3g}")
     return found

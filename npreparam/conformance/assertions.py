@@ -22,7 +22,7 @@ def assert_conforms(actual: Any, op: str, args: Mapping[str, Any] | Sequence[Any
                     declaration: Declaration | None = None) -> Verdict:
     """Fail unless `actual` is what an honest implementation of `op` may return for `args`; the verdict, if it is.
 
-    `args` are the arguments by name, or in the order of DESIGN's signatures; arrays may be anything that numpy.asarray takes. `profile` is the
+    `args` are the arguments by name, or in the order of `conformance.signatures`; arrays may be anything that numpy.asarray takes. `profile` is the
     arithmetic to judge by, otherwise the usual one of the dtype; `declaration` may tell conventions (momentum, biased running variance).
 
     Raises AssertionError (with the worst element, error in ulp and as a fraction of the bound, and the known mistake that it looks like),
@@ -35,6 +35,7 @@ def assert_conforms(actual: Any, op: str, args: Mapping[str, Any] | Sequence[Any
     Traceback (most recent call last):
     AssertionError: sigmoid float32: FAIL, 2 of 2 elements
     """
+    __tracebackhide__ = True  # pytest shows the caller's line, not ours
     if op not in PARAMETERS:
         raise ArgumentError(f"`op` (={op!r}) must be one of {', '.join(PARAMETERS)}")
     named = args if isinstance(args, Mapping) else dict(zip(PARAMETERS[op], args, strict=False))

@@ -18,6 +18,7 @@ from npreparam.conformance.diagnosis import asking, diagnose_all
 from npreparam.conformance.judge import judge_case
 from npreparam.conformance.mistakes import caught, mistakes_of
 from npreparam.conformance.runner import Runner, quietly
+from npreparam.conformance.target import Declaration
 
 DIAGNOSED = 8  # failures, and cases that passed, of one function that are diagnosed together
 NAMED = 5  # known mistakes that are told
@@ -70,18 +71,20 @@ def diagnosed(verdicts: Mapping[Key, Verdict], runner: Runner, profile: Profile 
     return found
 
 
-def trust(wanted: Iterable[Key]) -> tuple[list[str], list[str]]:
-    """(caught, missed): the known mistakes that the cases of these keys would have found, and those of the same functions that they would not.
+def trust(wanted: Iterable[Key], profile: Profile | None = None, declaration: Declaration | None = None,
+          unjudged: Iterable[str] = ()) -> tuple[list[str], list[str]]:
+    """(caught, missed): the known mistakes that the cases of these keys would have found, and those of the same functions, and of the `unjudged`
+    ones, that they would not. They are judged as the target is: by the arithmetic declared, or by the `profile` that replaces it.
 
     One dtype after the other, float32 first: the others have to find only what is left.
     """
     wanted = [key for key in wanted if key.phase != "search"]
     dtypes = sorted(dict.fromkeys(key.dtype for key in wanted), key=lambda dtype: dtype != "float32")
-    rows = [mistake for op in dict.fromkeys(key.op for key in wanted) for mistake in mistakes_of(op)]
+    rows = [mistake for op in dict.fromkeys([*(key.op for key in wanted), *unjudged]) for mistake in mistakes_of(op)]
     missed = list(rows)
     for dtype in dtypes:
         ops = {mistake.op for mistake in missed}
         with quietly():
-            found = caught(make_case(key) for key in wanted if key.dtype == dtype and key.op in ops)
+            found = caught((make_case(key) for key in wanted if key.dtype == dtype and key.op in ops), profile, declaration)
         missed = [mistake for mistake in missed if mistake not in found]
     return ([f"{mistake.op}: {mistake}" for mistake in rows if mistake not in missed], [f"{mistake.op}: {mistake}" for mistake in missed])

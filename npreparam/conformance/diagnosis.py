@@ -24,7 +24,7 @@ from npreparam._errors import ArgumentError
 from npreparam.certified.bounds import Profile
 from npreparam.conformance.case import Case
 from npreparam.conformance.explain import explaining_operands
-from npreparam.conformance.matching import Finding, Outputs, findings_of, shows
+from npreparam.conformance.matching import Finding, Outputs, are_floats, findings_of, shows
 from npreparam.conformance.mistakes import MISTAKES
 from npreparam.conformance.questions import Ask, asking, decided
 from npreparam.conformance.target import Declaration
@@ -60,12 +60,13 @@ def diagnose_all(failures: Iterable[tuple[Case, Any]], profile: Profile | None =
     ['kernel flipped in width']
     """
     declared = declaration or Declaration("")
-    failures = list(failures)
+    failures = [(case, _as_tuple(actual)) for case, actual in failures]
     if len({case.op for case, _ in failures} | {case.op for case in passed}) > 1:
         raise ArgumentError("`failures` and `passed` must be cases of one function; diagnose each function by itself")
+    failures = [(case, outputs) for case, outputs in failures if are_floats(outputs)]
     seen: dict[Any, list[Finding]] = {}
-    for case, actual in failures:
-        for finding in findings_of(case, _as_tuple(actual), declared, profile):
+    for case, outputs in failures:
+        for finding in findings_of(case, outputs, declared, profile):
             seen.setdefault(finding.key, []).append(finding)
     most = max(map(len, seen.values()), default=0)
     if most < len(failures) and _by_operands(failures, declared, profile) > most:
@@ -79,10 +80,10 @@ def diagnose_all(failures: Iterable[tuple[Case, Any]], profile: Profile | None =
             for finding in kept]
 
 
-def _by_operands(failures: Iterable[tuple[Case, Any]], declared: Declaration, profile: Profile | None) -> int:
+def _by_operands(failures: Iterable[tuple[Case, Outputs]], declared: Declaration, profile: Profile | None) -> int:
     """How many results the right function gives of operands that are rounded in one way."""
-    counts = Counter(words for case, actual in failures if not case.refused
-                     for words in explaining_operands(case, _as_tuple(actual), declared, profile or declared.profile(case.dtype)))
+    counts = Counter(words for case, outputs in failures if not case.refused
+                     for words in explaining_operands(case, outputs, declared, profile or declared.profile(case.dtype)))
     return max(counts.values(), default=0)
 
 

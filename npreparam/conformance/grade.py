@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from npreparam.certified.bounds.profile import FORMATS
-from npreparam.conformance.case import Level
+from npreparam.certified.bounds import Profile
+from npreparam.certified.bounds.profile import FORMATS, is_value_of
+from npreparam.conformance.case import Case, Level
 from npreparam.conformance.truth import Truth
 
 Array = NDArray[Any]
@@ -26,6 +27,16 @@ def misshapen(outputs: tuple[Any, ...], found: tuple[Truth, ...]) -> str:
         if actual.dtype != truth.rounded.dtype:
             return f"`{truth.name}` has dtype {actual.dtype}, but must have dtype {truth.rounded.dtype}, that of the arguments"
     return ""
+
+
+def allows_no_error(case: Case, profile: Profile) -> bool:
+    """Whether the arithmetic of a profile has nothing to round in an `exact` case: direct sums, operands that are numbers of its input format,
+    and an accumulator and an output as wide as the format that the case is exact in."""
+    if not case.exact or profile.algorithm != "direct":
+        return False
+    narrowest = min(FORMATS[form].precision for form in (profile.accumulator, profile.output))
+    return narrowest >= FORMATS[case.dtype].precision and all(
+        is_value_of(array.astype(np.float64), profile.input_rounding).all() for array in case.arrays().values())
 
 
 def grades(actual: Array, truth: Truth, exact: bool = False) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
@@ -55,6 +66,6 @@ def ulps(actual: Array, truth: Truth) -> NDArray[np.float64]:
 
 
 def within(outputs: tuple[Array, ...], found: tuple[Truth, ...]) -> bool:
-    """Whether no element of any result is a FAIL."""
-    return len(outputs) == len(found) and all((grades(actual, truth)[0] < GRADES.index(Level.FAIL)).all()
-                                              for actual, truth in zip(outputs, found, strict=True))
+    """Whether the shapes are right, and no element of any result is a FAIL."""
+    return [y.shape for y in outputs] == [truth.rounded.shape for truth in found] and all(
+        (grades(actual, truth)[0] < GRADES.index(Level.FAIL)).all() for actual, truth in zip(outputs, found, strict=True))

@@ -2,7 +2,7 @@
 
 Every element of every answer is EXACT (the correctly rounded value), OK (within the sound bound of the declared arithmetic), SUSPECT (beyond
 what is likely for it) or FAIL (beyond the bound, or NaN or an infinity where there is none, or the other way round). The case is as bad as its
-worst element. Where the case is `exact` and the algorithm direct, all but EXACT is FAIL.
+worst element. Where the case is `exact`, and the declared arithmetic has nothing to round in it, all but EXACT is FAIL.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from npreparam.certified.bounds import Profile
 from npreparam.conformance import relations
 from npreparam.conformance.case import Case, Level, Verdict
 from npreparam.conformance.explain import coarser_operands, explaining_profile
-from npreparam.conformance.grade import GRADES, LARGEST_RATIO, grades, misshapen, ulps
+from npreparam.conformance.grade import GRADES, LARGEST_RATIO, allows_no_error, grades, misshapen, ulps
 from npreparam.conformance.runner import InProcess, Runner, quietly
 from npreparam.conformance.target import Declaration
-from npreparam.conformance.truth import Truth, meets_padding, truths
+from npreparam.conformance.truth import Truth, UnboundedError, meets_padding, truths
 
 Array = NDArray[Any]
 
@@ -48,8 +48,11 @@ def judge_case(case: Case, target: Any, profile: Profile | None = None, explain:
     if answers.refusal is not None:
         return dataclasses.replace(verdict, level=answers.refusal.level, explanation=answers.refusal.explanation)
     profile = profile or runner.declaration.profile(case.dtype)
-    found = truths(case, runner.declaration, profile)
-    exact = case.exact and profile.algorithm == "direct"
+    try:
+        found = truths(case, runner.declaration, profile)
+    except UnboundedError as error:
+        return dataclasses.replace(verdict, explanation=str(error))
+    exact = allows_no_error(case, profile)
     verdicts = [_of_outputs(verdict, outputs, found, exact) for outputs in answers.outputs]
     worst = max(range(len(verdicts)), key=lambda i: (_severity(verdicts[i]), verdicts[i].ratio))
     verdict = verdicts[worst]

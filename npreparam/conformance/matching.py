@@ -15,7 +15,7 @@ from npreparam.certified.bounds import Profile
 from npreparam.certified.bounds.profile import FORMATS, smallest, unit
 from npreparam.conformance.case import Case, Level
 from npreparam.conformance.explain import ROUNDED, coarser_operands
-from npreparam.conformance.grade import GRADES, grades, within
+from npreparam.conformance.grade import GRADES, allows_no_error, grades, within
 from npreparam.conformance.mistakes import Mistake, balls, mistaken, mistakes_of
 from npreparam.conformance.mistakes._ball import Ball
 from npreparam.conformance.mistakes._evaluate import outermost
@@ -71,49 +71,51 @@ class Finding:
 
 
 class Failure(NamedTuple):
-    """A case, what came out of it, and what should have."""
+    """A case, what came out of it, what should have, and the conventions declared."""
 
     case: Case
     actual: Outputs
     found: tuple[Truth, ...]
+    declared: Declaration
 
 
 def findings_of(case: Case, actual: Outputs, declared: Declaration, profile: Profile | None) -> list[Finding]:
     """All that matches one result, unless the right function does."""
     profile = profile or declared.profile(case.dtype)
     try:
-        failure = Failure(case, actual, truths(case, declared, profile))
+        failure = Failure(case, actual, truths(case, declared, profile), declared)
     except ArgumentError:  # the right function refuses this
         return [Finding((mistake,), same_bits=True) for mistake in mistakes_of(case.op)
                 if mistake.refused and same_bits(actual, mistaken([mistake], case))]
-    if not _fails(failure):
+    if not _fails(failure, profile):
         return []
     singles = [(mistake,) for mistake in mistakes_of(case.op)]
     found = _matching(singles, failure, profile)
     for words, other in coarser_operands(case):
         if not found:
             try:
-                rounded = Failure(other, actual, truths(other, declared, profile))
+                rounded = Failure(other, actual, truths(other, declared, profile), declared)
             except ArgumentError:
                 continue
-            if not _fails(rounded):
+            if not _fails(rounded, profile):
                 return []
             if words in ROUNDED.values():  # all operands alike
                 found = [dataclasses.replace(finding, operands=words) for finding in _matching(singles, rounded, profile)]
     return found or _matching(_pairs(case), failure, profile)
 
 
-def _fails(failure: Failure) -> bool:
+def _fails(failure: Failure, profile: Profile) -> bool:
     """Whether the result is wrong: of another shape, or with an element beyond its bound."""
-    return _misshapen(failure) or any(mask.any() for mask in _wrong_elements(failure))
+    return _misshapen(failure) or any(mask.any() for mask in _wrong_elements(failure, profile))
 
 
 def _misshapen(failure: Failure) -> bool:
     return [y.shape for y in failure.actual] != [truth.value.shape for truth in failure.found]
 
 
-def _wrong_elements(failure: Failure) -> list[NDArray[np.bool_]]:
-    return [grades(y, truth, failure.case.exact)[0] == GRADES.index(Level.FAIL) for y, truth in zip(failure.actual, failure.found, strict=True)]
+def _wrong_elements(failure: Failure, profile: Profile) -> list[NDArray[np.bool_]]:
+    exact = allows_no_error(failure.case, profile)
+    return [grades(y, truth, exact)[0] == GRADES.index(Level.FAIL) for y, truth in zip(failure.actual, failure.found, strict=True)]
 
 
 def _pairs(case: Case) -> list[tuple[Mistake, ...]]:
@@ -137,29 +139,29 @@ def _matching(candidates: Iterable[tuple[Mistake, ...]], failure: Failure, profi
 
 def match(mistakes: tuple[Mistake, ...], failure: Failure, profile: Profile) -> Finding | None:
     """The finding, if the mistakes give this result."""
-    case, actual, found = failure
-    outputs = mistaken(mistakes, case)
+    case, actual, found, declared = failure
+    outputs = mistaken(mistakes, case, declared)
     if outputs is None or not _nearly(actual, outputs):
         return None
     if same_bits(actual, outputs):
         return Finding(mistakes, same_bits=True)
-    lifted = balls(mistakes, case, profile)
+    lifted = balls(mistakes, case, profile, declared)
     if lifted is None or _misshapen(failure):
         return None
     told = sharp = False
-    for y, ball, truth, wrong in zip(actual, lifted, found, _wrong_elements(failure), strict=True):
+    for y, ball, truth, wrong in zip(actual, lifted, found, _wrong_elements(failure, profile), strict=True):
         limit = _limit(y, ball)
         if not _inside(y, ball, limit):
             return None
         with np.errstate(all="ignore"):
-            told |= bool((wrong & np.isfinite(limit)).any())
+            told |= bool((wrong & (np.isfinite(limit) | ~np.isfinite(ball.value))).any())
             sharp |= bool((wrong & ~(np.abs(ball.value - truth.value) <= limit)).any())
     return Finding(mistakes, sharp=sharp) if told and (sharp or not _right_matches(failure, profile)) else None
 
 
 def _right_matches(failure: Failure, profile: Profile) -> bool:
     """Whether the right function would match by the same rule, so that a mistake that does nothing here would."""
-    lifted = balls((), failure.case, profile)
+    lifted = balls((), failure.case, profile, failure.declared)
     return lifted is not None and all(_inside(y, ball, _limit(y, ball)) for y, ball in zip(failure.actual, lifted, strict=True))
 
 
@@ -176,6 +178,11 @@ def _inside(y: Array, ball: Ball, limit: Array) -> bool:
 
 def _equal(y: Array, value: Array) -> NDArray[np.bool_]:
     return (y.astype(np.float64) == value) | (np.isnan(y.astype(np.float64)) & np.isnan(value))
+
+
+def are_floats(outputs: Outputs) -> bool:
+    """Whether results have judged formats: what a target makes of integers or complex numbers is a fault by itself, and nothing to compare."""
+    return all(y.dtype.name in FORMATS for y in outputs)
 
 
 def same_bits(actual: Outputs, outputs: Outputs | None) -> bool:
@@ -206,7 +213,7 @@ def half_the_digits(y: Array) -> float:
 
 def shows(finding: Finding, case: Case, declared: Declaration, profile: Profile | None) -> bool:
     """Whether a case would have shown the mistakes of a finding."""
-    outputs = mistaken(finding.mistakes, case)
+    outputs = mistaken(finding.mistakes, case, declared)
     visible = all(is_visible(mistake, case) for mistake in finding.mistakes)
     return visible and outputs is not None and not is_right(case, outputs, declared, profile)
 
@@ -217,4 +224,4 @@ def is_right(case: Case, outputs: Outputs, declared: Declaration, profile: Profi
         found = truths(case, declared, profile or declared.profile(case.dtype))
     except ArgumentError:
         return False
-    return [y.shape for y in outputs] == [truth.value.shape for truth in found] and within(outputs, found)
+    return within(outputs, found)

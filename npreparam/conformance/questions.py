@@ -15,7 +15,7 @@ from npreparam.conformance import relations
 from npreparam.conformance.case import Case, Key
 from npreparam.conformance.cases import make_case
 from npreparam.conformance.explain import ROUNDED, rounded_operands
-from npreparam.conformance.matching import Array, Failure, Finding, Outputs, half_the_digits, is_right, match, same_bits, shows
+from npreparam.conformance.matching import Array, Failure, Finding, Outputs, are_floats, half_the_digits, is_right, match, same_bits, shows
 from npreparam.conformance.mistakes import Mistake, mistaken, pinned_cases
 from npreparam.conformance.mistakes._trial import in_dtype
 from npreparam.conformance.runner import InProcess, Runner
@@ -39,7 +39,7 @@ def asking(target: Any) -> Ask:
 
     def ask(case: Case) -> Outputs | None:
         answers = relations.ask(case, runner)
-        return None if answers.refusal is not None else answers.outputs[-1]
+        return answers.outputs[-1] if answers.refusal is None and are_floats(answers.outputs[-1]) else None
 
     return ask
 
@@ -53,7 +53,7 @@ def decided(findings: list[Finding], case: Case, ask: Ask, declared: Declaration
         return findings  # whose answers say little, one by one
     pool = dict(enumerate(_pool(case.op, case.dtype)))
     none = Finding((Mistake(case.op, "none", lambda right, **given: getattr(right, case.op)(**given), "", {}),))
-    sign = functools.cache(lambda mistakes, place: _signature(mistakes, pool[place]))
+    sign = functools.cache(lambda mistakes, place: _signature(mistakes, pool[place], declared))
     for question in range(QUESTIONS):
         rivals = findings if question else [*findings, none]
         most, best = 1, None
@@ -87,9 +87,9 @@ def _flickers(case: Case, ask: Ask) -> bool | None:
     return not all(same_bits(answers[0], answer) for answer in answers[1:])  # type: ignore[arg-type]
 
 
-def _signature(mistakes: tuple[Mistake, ...], case: Case) -> Any:
+def _signature(mistakes: tuple[Mistake, ...], case: Case, declared: Declaration) -> Any:
     """What distinguishes the results from others that would not match them: their shapes, and half the digits."""
-    outputs = mistaken(mistakes, case)
+    outputs = mistaken(mistakes, case, declared)
     return None if outputs is None else tuple((y.shape, _coarse(y)) for y in outputs)
 
 
@@ -106,4 +106,4 @@ def _agrees(finding: Finding, case: Case, actual: Outputs, declared: Declaration
     rounded = next((form for form, words in ROUNDED.items() if words == finding.operands), None)
     case = (rounded_operands(case, rounded) or case) if rounded else case
     used = profile or declared.profile(case.dtype)
-    return match(finding.mistakes, Failure(case, actual, truths(case, declared, used)), used) is not None
+    return match(finding.mistakes, Failure(case, actual, truths(case, declared, used), declared), used) is not None

@@ -72,7 +72,18 @@ def record(job: Job, declaration: Declaration, sweep: Sweep, settings: Mapping[s
             "rounds": sweep.rounds, "complete": sweep.complete, "conforms": not sweep.failures() and bool(sweep.asked()),
             "summary": summary(sweep.verdicts.values()),
             "diagnosis": sweep.diagnosis, "known mistakes": {"caught": sweep.caught, "missed": sweep.missed},
+            "planned": sweep.planned, "unjudged": sweep.unjudged,
             "verdicts": [_row(verdict) for verdict in sweep.verdicts.values()]}
+
+
+def unjudged_told(unjudged: Sequence[str]) -> str:
+    """In words, what no case has come to; or "".
+
+    >>> unjudged_told(["tanh", "silu in float64"])
+    'the budget ended before any case of tanh, silu in float64: nothing is known of them; a longer --budget or --rounds 1 judges them'
+    """
+    return (f"the budget ended before any case of {', '.join(unjudged)}: nothing is known of them; a longer --budget or --rounds 1 judges them"
+            if unjudged else "")
 
 
 def trusted(caught: Sequence[str], missed: Sequence[str]) -> str:
@@ -155,7 +166,8 @@ def as_html(report: Mapping[str, Any]) -> str:
     title = html.escape(f"{report['name']} {report['version']}".strip())
     state = "conforms" if report["conforms"] else "does not conform"
     return (f"<!doctype html><meta charset=utf-8><title>{title}</title><style>{STYLE}</style><h1>{title} {state}</h1>"
-            f"<p>{counted(report['rounds'], 'round')}, seed {report['seed']}{'' if report['complete'] else ', interrupted'}</p>"
+            f"<p>{counted(len(report['verdicts']), 'case')}, {counted(report['rounds'], 'whole round')}, seed {report['seed']}"
+            f"{'' if report['complete'] else ', interrupted'}</p><p>{html.escape(unjudged_told(report['unjudged']))}</p>"
             f"<p>{html.escape(trusted(**report['known mistakes']))}</p><table><tr>{head}</tr>{rows}</table>"
             + (f"<h2>Failures</h2>{together}<table class=words>"
                f"<tr><th>case</th><th>verdict</th><th>about</th><th>what</th><th>looks like</th></tr>{more}</table>"

@@ -13,6 +13,7 @@ import numpy as np
 
 from npreparam.certified.bounds import Profile
 from npreparam.conformance.case import Case, Verdict
+from npreparam.conformance.grade import allows_no_error
 from npreparam.conformance.layouts import LAYOUTS
 from npreparam.conformance.signatures import bound_arguments
 from npreparam.conformance.target import ADAPTERS, Declaration, by_convention, is_adapter
@@ -122,7 +123,7 @@ def standalone(case: Case, verdict: Verdict, spec: str, declaration: Declaration
     parts = [HEAD.format(title=f"{case.op}({shown}): {verdict.level}", why=why), _layout(case.layout)]
     parts.append("positional = [" + ", ".join(_text(value, case.layout) for value in positional) + "]\n")
     parts.append("keywords = {" + ", ".join(f"{name!r}: {_text(value, case.layout)}" for name, value in keywords.items()) + "}\n")
-    exact = case.exact and profile.algorithm == "direct"
+    exact = allows_no_error(case, profile)
     for name, values in (("names", [repr(truth.name) for truth in found]), ("expected", [_array_text(truth.rounded) for truth in found]),
                          ("exact", [_array_text(truth.value) for truth in found]),
                          ("bound", [_array_text(np.zeros_like(truth.bound) if exact else truth.bound) for truth in found])):

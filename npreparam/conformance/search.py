@@ -63,7 +63,7 @@ class DrawnSource:
 
         return self.draw(st.sampled_from(list(options)))
 
-    def array(self, shape: tuple[int, ...], role: str = "") -> NDArray[Any]:
+    def array(self, shape: tuple[int, ...], role: str = "", along: int = 1) -> NDArray[Any]:
         """Small integers and floats, zeros where nothing else is drawn; variances and deviations between 1/16 and 16, ones elsewhere."""
         from hypothesis import strategies as st
         from hypothesis.extra.numpy import arrays

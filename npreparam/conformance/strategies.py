@@ -74,7 +74,7 @@ class _Source(DrawnSource):
         super().__init__(draw, dtype)
         self.kind = kind
 
-    def array(self, shape: tuple[int, ...], role: str = "") -> NDArray[Any]:
+    def array(self, shape: tuple[int, ...], role: str = "", along: int = 1) -> NDArray[Any]:
         """An array of this kind."""
         return super().array(shape, role) if role in ("positive", "target") else self.draw(arrays(shape, self.name, self.kind))
 

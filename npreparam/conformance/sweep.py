@@ -2,7 +2,8 @@
 
 A round is a list of keys that depends on the number of the round, the functions, the dtypes and the seed alone. So two reports of the same
 number of rounds are the same, whatever the machine. A budget of time ends within a round, whose cases are judged in an order of which every
-beginning has its share of each function, dtype and phase; a part of the budget is kept for what is concluded from the verdicts.
+beginning has its share of each function, dtype and phase; a part of the budget is kept for what is concluded from the verdicts. It begins when
+the judge's own kernels are there, which takes a minute where none of them is in the cache on disk.
 """
 
 from __future__ import annotations
@@ -19,18 +20,17 @@ from typing import Any, NamedTuple
 from npreparam._errors import ArgumentError
 from npreparam.certified.bounds import Profile
 from npreparam.conformance.case import Case, Key, Level, Verdict
-from npreparam.conformance.cases import keys, make_case, pinned_count
-from npreparam.conformance.cases.tables import TABLES
+from npreparam.conformance.cases import make_case
 from npreparam.conformance.conclusions import diagnosed, explanations, trust
 from npreparam.conformance.isolation import Isolated
 from npreparam.conformance.judge import judge_case
+from npreparam.conformance.rounds import fair, round_keys, unjudged
 from npreparam.conformance.runner import InProcess, Runner
 from npreparam.conformance.search import search
 from npreparam.conformance.signatures import OPS
-from npreparam.conformance.target import Target, is_adapter
+from npreparam.conformance.target import Declaration, Target, is_adapter
+from npreparam.conformance.truth import truths
 
-FIRST = {"exact": 6, "adjoint": 4, "relation": 12, "random": 8}  # cases of each function and dtype; and all rows of the tables
-MORE = {"pinned": 0, "exact": 6, "geometry": 8, "adjoint": 2, "relation": 4, "random": 16, "search": 1}
 CHUNK = 40  # cases that travel together
 CASES, CONCLUSIONS = 0.75, 0.95  # parts of the budget after which no case, and no conclusion, is begun
 
@@ -39,7 +39,8 @@ CASES, CONCLUSIONS = 0.75, 0.95  # parts of the budget after which no case, and 
 class Job:
     """What is on trial, and how: all that a worker must know.
 
-    `target` is text, or an object (in process only); `profile` replaces the declared arithmetic; `isolate` None means yes for built-in adapters.
+    `target` is text, or an object (in process only); `profile` replaces the declared arithmetic; `isolate` None means yes for built-in adapters,
+    and for what declares it.
     """
 
     target: Any
@@ -50,10 +51,12 @@ class Job:
     def runner(self) -> Runner:
         """A new runner. Raises ArgumentError, ImportError."""
         named = isinstance(self.target, str)
-        isolate = named and is_adapter(self.target) if self.isolate is None else self.isolate
-        if isolate and not named:
+        here = None if self.isolate or (self.isolate is None and named and is_adapter(self.target)) else InProcess(Target.of(self.target))
+        if here is not None and not (self.isolate is None and here.declaration.isolate):
+            return here
+        if not named:
             raise ArgumentError("`isolate` needs a target that is named, as module:attribute: an object cannot be sent to another process")
-        return Isolated(self.target, self.seconds) if isolate else InProcess(Target.of(self.target))
+        return Isolated(self.target, self.seconds)
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,8 @@ class Sweep:
     """What was judged: verdicts by key, whole rounds of `planned` cases with that in hand, and whether it ended by itself.
 
     `diagnosis`: the known mistakes that the failures of a function look like, all taken together. `caught`, `missed`: the known mistakes of the
-    functions on trial that the cases would have found in a target that makes them, and those that they would not.
+    functions on trial that the cases would have found in a target that makes them, and those that they would not. `unjudged`: the functions on
+    trial that no case has come to, with the dtype where it is one of several.
     """
 
     verdicts: dict[Key, Verdict] = field(default_factory=dict)
@@ -94,6 +98,7 @@ class Sweep:
     diagnosis: dict[str, list[str]] = field(default_factory=dict)
     caught: list[str] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
+    unjudged: list[str] = field(default_factory=list)
 
     def failures(self) -> list[Verdict]:
         """The verdicts that are evidence against the target."""
@@ -159,36 +164,6 @@ def judged(key: Key, runner: Runner, profile: Profile | None = None, explain: bo
     return case, judge_case(case, runner, profile, explain)
 
 
-def round_keys(number: int, ops: Iterable[str] = OPS, dtypes: Iterable[str] = ("float32", "float64"), seed: int = 0) -> list[Key]:
-    """The keys of a round.
-
-    >>> len(round_keys(0, ["tanh"], ["float32"])), str(round_keys(1, ["tanh"], ["float32"])[0])
-    (37, 'tanh/exact/float32/0/6')
-    """
-    found: list[Key] = []
-    for op in ops:
-        first = {**FIRST, "pinned": pinned_count(op), "geometry": len(TABLES[op]), "search": 0}
-        for dtype in dtypes:
-            for phase, count in MORE.items():
-                begin = first[phase] + (number - 1) * count if number else 0
-                found += keys(op, phase, dtype, seed, range(begin, begin + (count if number else first[phase])))
-    return found
-
-
-def fair(wanted: Iterable[Key]) -> list[Key]:
-    """The keys in an order of which every beginning has its share of each function, dtype and phase.
-
-    >>> keys = [Key("tanh", phase, "float32", 0, i) for phase, count in (("exact", 4), ("random", 2)) for i in range(count)]
-    >>> [key.phase for key in fair(keys)]
-    ['exact', 'exact', 'random', 'exact', 'exact', 'random']
-    """
-    groups: dict[tuple[str, str, str], list[Key]] = {}
-    for key in wanted:
-        groups.setdefault(key[:3], []).append(key)
-    place = {key: (i + (rank + 0.5) / len(groups)) / len(group) for rank, group in enumerate(groups.values()) for i, key in enumerate(group)}
-    return sorted(place, key=place.__getitem__)
-
-
 def run(job: Job, plan: Plan = PLAN, *, executor: Executor | None = None, done: Mapping[Key, Verdict] | None = None,
         step: Step | None = None, runner: Runner | None = None) -> Sweep:
     """Judge a target according to a plan.
@@ -201,11 +176,12 @@ def run(job: Job, plan: Plan = PLAN, *, executor: Executor | None = None, done: 
     """
     runner = runner or job.runner()
     try:
-        formats = plan.formats(runner.declaration.dtypes)
+        formats, offered = plan.formats(runner.declaration.dtypes), [op for op in plan.ops if op in runner.offers]
+        if plan.rounds is None:
+            _compile(offered, formats)
         begin = time.time() if plan.rounds is None else math.inf  # a given number of rounds has no limit of time
         sweep, limits = Sweep(), Limits(begin + CASES * plan.budget, plan.fail_fast)
         wanted: list[Key] = []
-        offered = [op for op in plan.ops if op in runner.offers]
         while offered and (sweep.rounds < plan.rounds if plan.rounds is not None else not wanted or time.time() < limits.until):
             fresh = round_keys(sweep.rounds, offered, formats, plan.seed)
             wanted += fresh
@@ -220,11 +196,21 @@ def run(job: Job, plan: Plan = PLAN, *, executor: Executor | None = None, done: 
         sweep.diagnosis = diagnosed(sweep.verdicts, runner, job.profile, until)
         if not plan.fail_fast:
             first = set(round_keys(0, offered, formats, plan.seed))
-            sweep.caught, sweep.missed = trust(verdict.key for verdict in sweep.asked() if verdict.key in first)
+            sweep.unjudged = unjudged(sweep.verdicts, offered, formats)
+            sweep.caught, sweep.missed = trust((verdict.key for verdict in sweep.asked() if verdict.key in first), job.profile,
+                                               runner.declaration, [op for op in offered if op in sweep.unjudged])
         return sweep
     finally:
         runner.close()
         _kept_runner.cache_clear()  # what threads of this process kept ends with its last user
+
+
+def _compile(ops: Iterable[str], dtypes: Iterable[str]) -> None:
+    """Let the judge's own kernels be compiled, or loaded, by one case of each kind: no time of the target's."""
+    for op in ops:
+        for dtype in dtypes:
+            for phase in ("geometry", "random"):
+                truths(make_case(Key(op, phase, dtype, 0, 0)), Declaration(""))
 
 
 Step = Callable[[Sweep, int], None]

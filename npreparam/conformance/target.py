@@ -38,7 +38,7 @@ class Declaration:
     * `function_ulps`: the accuracy of exp, log and tanh, in ulps.
     * `layouts`: memory layouts, of those in `layouts.LAYOUTS`, that the arrays may come in.
     * `out`: functions that take a keyword `out`, an array to write into.
-    * `isolate`: run in a process of its own; None leaves that to the caller. `seconds`: time limit of one call.
+    * `isolate`: run in a process of its own, if nothing else is asked for. `seconds`: time limit of one call.
 
     Raises ArgumentError for a convention, dtype, function or profile that there is not.
 
@@ -58,7 +58,7 @@ class Declaration:
     function_ulps: float = 4.0
     layouts: tuple[str, ...] = ("contiguous", "channels_last", "strided", "reversed", "transposed", "unaligned", "read_only")
     out: tuple[str, ...] = ()
-    isolate: bool | None = None
+    isolate: bool = False
     seconds: float = 30.0
 
     def __post_init__(self) -> None:

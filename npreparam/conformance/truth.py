@@ -25,6 +25,10 @@ ELEMENTWISE = ("softplus", "sigmoid", "tanh", "silu")
 WITH_FUNCTIONS = (*ELEMENTWISE, "log_softmax", "cross_entropy", "bce_with_logits", "normal_log_prob", "gaussian_kl")
 
 
+class UnboundedError(ArgumentError):
+    """An arithmetic does not apply to a case: it has no bound, since its accumulator does not have the case's numbers."""
+
+
 class Truth(NamedTuple):
     """One result: its name, correctly rounded to the judged dtype and to float64, and the sound and likely bounds around the latter."""
 
@@ -69,14 +73,21 @@ def bound(op: str, arguments: Mapping[str, Any], profile: Profile, declaration: 
 
 
 def truths(case: Case, declaration: Declaration, profile: Profile | None = None) -> tuple[Truth, ...]:
-    """All results of a case, with bounds by the profile, or by the one declared for the dtype of the case."""
+    """All results of a case, with bounds by the profile, or by the one declared for the dtype of the case.
+
+    Raises UnboundedError (the profile does not apply), and what `certified` raises for a case that is no valid question.
+    """
     profile = profile or declaration.profile(case.dtype)
     dtype = np.dtype(next(iter(case.arrays().values())).dtype)
     values = _by_convention(case, declaration, conventional(case, declaration, np.float64))
     rounded = tuple(_narrowed(value, dtype) for value in values)
     if any(value is None for value in rounded):  # float64 hides a tie: so round once, from the exact value
         rounded = _by_convention(case, declaration, conventional(case, declaration))
-    sound = around(values, _declared_bound(case, profile, declaration))
+    try:
+        limits = _declared_bound(case, profile, declaration)
+    except ArgumentError as error:
+        raise UnboundedError(f"the arithmetic to judge by does not have these numbers: {error}") from None
+    sound = around(values, limits)
     probable = sound if (model := _likely(profile)) is None else around(values, bound(case.op, case.arguments, model, declaration))
     return tuple(Truth(*row) for row in zip(outputs_of(case.op, case.arguments), rounded, values, sound, probable, strict=True))
 

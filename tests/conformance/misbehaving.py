@@ -72,9 +72,9 @@ def missing(x):
 
 
 def forgets(x):
-    """Right the first time, wrong the second."""
+    """One ulp off every third time."""
     KEPT.append(None)
-    return np.tanh(x) * x.dtype.type(1 + 2.0**-20 * (len(KEPT) % 3 == 0))
+    return np.tanh(x) if len(KEPT) % 3 else np.nextafter(np.tanh(x), x.dtype.type(2))
 
 
 class Hostile:

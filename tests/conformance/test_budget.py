@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from npreparam import ops
+from npreparam.certified.bounds import profile_named
 from npreparam.conformance import Declaration, Level, conclusions, judge_case
 from npreparam.conformance import sweep as sweeping
 from npreparam.conformance.cases import make_case
 from npreparam.conformance.conclusions import trust
-from npreparam.conformance.mistakes import as_target, mistake_named
+from npreparam.conformance.mistakes import as_target, mistake_named, mistakes_of
 from npreparam.conformance.runner import InProcess
 from npreparam.conformance.sweep import Job, Plan, round_keys, run
 from tests.conformance.test_sweep import FLIPPED
@@ -78,6 +79,39 @@ def test_the_first_failure_of_each_function_dtype_and_phase_is_explained(flipped
     runner = InProcess(flipped)
     assert all(verdict == judge_case(make_case(verdict.key), runner) for verdict in first.values())
     assert sum(bool(verdict.diagnosis) for verdict in failures) <= len(first) < len(failures)
+
+
+def test_what_no_case_has_come_to_is_told_and_not_trusted():
+    target = SimpleNamespace(tanh=np.tanh, sigmoid=np.tanh, linear=ops.linear, declaration=Declaration("three", unsupported={"linear": ("*",)}))
+    sweep = run(Job(target), Plan(("tanh", "sigmoid"), budget=0.0))
+    ((key, _),) = sweep.verdicts.items()
+    other = "sigmoid" if key.op == "tanh" else "tanh"
+    assert set(sweep.unjudged) == {other, f"{key.op} in {'float64' if key.dtype == 'float32' else 'float32'}"}
+    assert {str(mistake) for mistake in mistakes_of(other)} <= {name.partition(": ")[2] for name in sweep.missed if name.startswith(other)}
+    whole = run(Job(target), Plan(rounds=1))
+    assert whole.unjudged == []
+    assert not any(name.startswith("linear") for name in whole.missed)
+
+
+def test_the_compilation_of_the_judge_is_no_time_of_the_target(monkeypatch):
+    clock, compiled = Clock(0.01), sweeping._compile
+    monkeypatch.setattr(sweeping, "time", clock)
+    monkeypatch.setattr(conclusions, "time", clock)
+
+    def slowly(*arguments):
+        clock.now += 1000.0
+        compiled(*arguments)
+
+    monkeypatch.setattr(sweeping, "_compile", slowly)
+    assert len(run(Job(SimpleNamespace(tanh=np.tanh)), Plan(budget=1.0)).verdicts) > 40
+
+
+def test_the_arithmetic_that_a_target_is_judged_by_decides_how_much_is_caught():
+    target, profile = SimpleNamespace(linear=ops.linear), profile_named("float16_float16")
+    counts = [len(run(Job(target, given), Plan(("linear",), ("float32",), rounds=1)).caught) for given in (None, profile)]
+    declared = SimpleNamespace(linear=ops.linear, declaration=Declaration("", profiles={"float32": profile}))
+    counts.append(len(run(Job(declared), Plan(("linear",), ("float32",), rounds=1)).caught))
+    assert counts[0] > counts[1] == counts[2] > 0
 
 
 def test_what_one_dtype_does_not_show_another_may():

@@ -8,7 +8,7 @@ import pytest
 from npreparam import certified, ops
 from npreparam._errors import ArgumentError
 from npreparam.certified import bounds
-from npreparam.conformance import Case
+from npreparam.conformance import Case, Declaration, Level
 from npreparam.conformance.case import Key
 from npreparam.conformance.cases import make_case
 from npreparam.conformance.diagnosis import asking, diagnose, diagnose_all
@@ -19,6 +19,7 @@ from npreparam.conformance.mistakes import MISTAKES, as_target, caught, mistake_
 from npreparam.conformance.mistakes._trial import in_dtype
 from npreparam.conformance.runner import InProcess
 from npreparam.conformance.signatures import OPS
+from npreparam.conformance.sweep import Job, Plan, run
 from tests.certified import simulate
 from tests.conformance import honest
 
@@ -92,6 +93,33 @@ def test_a_wrong_function_that_is_no_known_mistake_has_no_diagnosis():
     assert diagnose(case, right * np.float32(1.01)) == []
     assert diagnose(case, np.zeros((1, 2, 3), np.float32)) == []
     assert diagnose(case, np.full_like(right, np.nan)) == []
+
+
+def test_results_of_a_shape_of_their_own_are_diagnosed_without_a_match():
+    def conv2d(x, w, *arguments, **keywords):
+        return np.zeros((5, 7, 11), x.dtype)
+
+    for fail_fast in (False, True):
+        assert run(Job(SimpleNamespace(conv2d=conv2d)), Plan(("conv2d",), ("float32",), rounds=1, fail_fast=fail_fast)).diagnosis == {"conv2d": []}
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.bool_, np.complex64, np.longdouble])
+@pytest.mark.filterwarnings("error")
+def test_results_of_a_dtype_that_is_none_of_the_judged_ones_are_told_and_have_no_diagnosis(dtype):
+    """Of small integers, which other dtypes hold as well; and wrong ones, too."""
+    def turned(*arguments, **keywords):
+        return ops.conv2d(*arguments, **keywords)[..., ::-1].astype(dtype)
+
+    def input_grad(*arguments, **keywords):
+        return ops.conv2d_input_grad(*arguments, **keywords).astype(dtype)
+
+    target = SimpleNamespace(conv2d=turned, conv2d_input_grad=input_grad)
+    verdicts = [judge_case(make_case(Key("conv2d_input_grad", "adjoint", "float32", 0, index)), target) for index in range(2)]
+    for verdict in (*verdicts, judge_case(make_case(Key("conv2d", "exact", "float32", 0, 2)), target)):
+        assert verdict.level is Level.ERROR
+        assert f"has dtype {np.dtype(dtype)}" in verdict.explanation
+    row = mistake_named("conv2d", "kernel flipped")
+    assert diagnose(row.case, mistaken([row], row.case)[0].astype(dtype), ask=asking(target)) == []
 
 
 def test_further_questions_refute_a_coincidence():
@@ -199,6 +227,22 @@ def test_honest_functions_have_no_diagnosis(op):
         actual = ask(case)
         if actual is not None:
             assert diagnose(case, actual, declaration=honest.PLAIN.declaration) == []
+
+
+@pytest.mark.parametrize("name", ["statistics of each image", "gamma left out", "shards of a batch weigh alike", "momentum inverted"])
+def test_a_declared_biased_variance_is_no_part_of_the_diagnosis(name):
+    """The target makes the mistake, and blends with the biased estimate in float64, as it declares."""
+    mistaken_norm = as_target(mistake_named("batch_norm", name)).batch_norm
+
+    def batch_norm(x, gamma, beta, mean, var, training=False, momentum=0.1, eps=1e-5):
+        results = mistaken_norm(x, gamma, beta, mean, var, training, momentum, eps)
+        new = 1 - momentum if name == "momentum inverted" else momentum
+        blended = (1 - new) * var.astype(np.float64) + new * x.astype(np.float64).var(axis=(0, *range(2, x.ndim)))
+        return (*results[:2], blended.astype(x.dtype)) if training else results
+
+    declared = Declaration("biased", dtypes=("float32",), running_variance="biased")
+    sweep = run(Job(SimpleNamespace(batch_norm=batch_norm, declaration=declared)), Plan(rounds=1))
+    assert sweep.diagnosis["batch_norm"][0].startswith(f"{name} (")
 
 
 def test_refused_arguments():

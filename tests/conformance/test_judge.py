@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npreparam import ops
+from npreparam import ArgumentError, ops
 from npreparam.certified import bounds
 from npreparam.certified.bounds import FLOAT64, TF32, likely
 from npreparam.conformance import Case, Declaration, Key, Level, judge_case
@@ -66,6 +66,19 @@ def test_winograd_under_a_direct_profile_fails_and_is_explained():
     verdict = judge_case(Case("conv2d", {"x": x, "w": w}), honest.by_winograd(6, bounds.FLOAT32))
     assert verdict.level is Level.FAIL
     assert verdict.profile.startswith("Winograd")
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("tf32", "float64"), ("float16_float16", "float32")])
+def test_an_arithmetic_without_the_numbers_of_a_case_leaves_it_out(name, dtype):
+    """Batch norm in a narrower accumulator: of what numbers, nobody says. Convolutions round their operands, which the arithmetic tells."""
+    profile, runner = bounds.profile_named(name), InProcess("npreparam")
+    for op, levels in (("batch_norm", {Level.ABSENT}), ("linear", {Level.EXACT, Level.OK})):
+        verdicts = [judge_case(make_case(Key(op, "random", dtype, 0, index)), runner, profile) for index in range(3)]
+        assert {verdict.level for verdict in verdicts} <= levels
+    assert "does not have these numbers: `x` holds numbers that are no" in judge_case(make_case(Key("batch_norm", "random", dtype, 0, 0)), runner,
+                                                                                     profile).explanation
+    with pytest.raises(ArgumentError):
+        judge_case(Case("linear", {"x": np.ones((1, 2)), "w": np.ones((1, 3))}), SimpleNamespace(linear=lambda x, w: x @ w.T[:2]), profile)
 
 
 @pytest.mark.parametrize(("rounding", "name"), [("tf32", "TF32 inputs"), ("bfloat16", "bfloat16 inputs"), ("float16", "float16 inputs")])
@@ -165,10 +178,10 @@ def test_messages_come_back_as_they_were():
 
 
 def test_a_target_that_changes_its_mind_is_suspect():
+    """By one ulp, which is within the bound of tanh."""
     misbehaving.KEPT.clear()
     verdict = judge_case(Case("tanh", {"x": X}, relation="repeat"), misbehaving.targets["forgets"])
-    assert verdict.level in (Level.SUSPECT, Level.FAIL)
-    assert verdict.level is Level.FAIL or verdict.explanation == "not the same bits twice"
+    assert (verdict.level, verdict.explanation) == (Level.SUSPECT, "not the same bits twice")
 
 
 def wrong_by(op, fault):
@@ -219,7 +232,7 @@ def test_relations_ask_what_one_call_does_not(relation, fault):
     assert judge_case(Case("conv2d", {"x": x, "w": w}, relation=relation), target).level is Level.FAIL
 
 
-@pytest.mark.parametrize("layout", ["strided", "reversed", "channels_last", "transposed"])
+@pytest.mark.parametrize("layout", ["strided", "reversed", "channels_last"])
 def test_a_target_that_reads_memory_as_it_lies_is_found(layout):
     def conv2d(x, w, b=None):
         base = x
@@ -232,7 +245,7 @@ def test_a_target_that_reads_memory_as_it_lies_is_found(layout):
     target = SimpleNamespace(conv2d=conv2d)
     assert judge_case(Case("conv2d", arguments), target).level is Level.EXACT
     got = judge_case(Case("conv2d", {**arguments, "w": np.float32([1, 2, 4]).reshape(1, 3, 1, 1)}, layout=layout), target)
-    assert got.level is Level.FAIL or layout == "transposed"
+    assert got.level is Level.FAIL
 
 
 def test_prefilled_output_shows_a_product_with_what_was_there():
@@ -254,7 +267,7 @@ def test_declared_conventions_are_kept():
         over = (0, *range(2, x.ndim))
         return y, mean, (momentum * running_var + (1 - momentum) * x.var(over)).astype(x.dtype)
 
-    wanted = [key for key in keys("batch_norm", "random", "float64", 0, range(24)) if make_case(key).name == "normal"]
+    wanted = [key for key in keys("batch_norm", "random", "float64", 0, range(64)) if make_case(key).name.startswith("normal")]
     plain = SimpleNamespace(batch_norm=batch_norm)
     declared = SimpleNamespace(batch_norm=batch_norm, declaration=Declaration("old", momentum="old", running_variance="biased"))
     assert failures(plain, wanted)
@@ -268,10 +281,3 @@ def test_unsupported_features_are_absent_not_wrong():
     verdicts = [judged(key, runner)[1] for key in keys("conv2d", "geometry", "float32", 0, range(40))]
     assert {verdict.level for verdict in verdicts} == {Level.EXACT, Level.ABSENT}
     assert any("declared unsupported: dilation" in verdict.explanation for verdict in verdicts)
-
-
-def test_cases_are_made_from_their_keys_alone():
-    for key in round_keys(0, ["conv2d", "batch_norm", "fuse_repvgg"], ["float32"], 5):
-        first, second = make_case(key), make_case(key)
-        assert Key.parse(str(key)) == key
-        assert all(first.arrays()[name].tobytes() == second.arrays()[name].tobytes() for name in first.arrays())

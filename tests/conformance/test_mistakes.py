@@ -9,8 +9,8 @@ import pytest
 
 from npreparam import certified, fuse, ops
 from npreparam._errors import ArgumentError
-from npreparam.certified.bounds import FLOAT32, FLOAT64
-from npreparam.conformance import Case, Level, Target
+from npreparam.certified.bounds import FLOAT32, FLOAT64, profile_named
+from npreparam.conformance import Case, Declaration, Level, Target
 from npreparam.conformance.case import Key
 from npreparam.conformance.cases import make_case
 from npreparam.conformance.judge import judge_case
@@ -151,6 +151,28 @@ def test_what_cases_catch():
         assert [str(row) for row in caught(pinned_cases(op))] == [str(row) for row in mistakes_of(op) if not row.refused]
     assert caught([row.case for row in REFUSED]) == REFUSED
     assert caught([]) == []
+
+
+def test_what_cases_catch_depends_on_the_arithmetic_that_they_are_judged_by():
+    """Sums in float16 are no mistake for who declares them; and what is claimed to be caught is caught."""
+    rows, profile = mistakes_of("conv2d"), profile_named("float16_float16")
+    cases = [row.case for row in rows]
+    missed = set(map(str, rows)) - set(map(str, caught(cases, profile)))
+    assert {"sums in float16", "Winograd F(4,3) in float16"} <= missed
+    assert set(map(str, caught(cases, declaration=Declaration("", profiles={"float32": profile})))) == set(map(str, rows)) - missed
+    for row in rows:
+        if not row.relation:
+            failing = any(not judge_case(case, as_target(row), profile).conforms for case in cases if case.layout == row.layout)
+            assert failing or str(row) in missed
+
+
+def test_conventions_of_a_target_are_no_mistakes_of_it_and_do_not_hide_any():
+    x = np.float32([[1], [3]])
+    one, zero = np.ones(1, np.float32), np.zeros(1, np.float32)
+    case = Case("batch_norm", {"x": x, "gamma": one, "beta": zero, "running_mean": zero, "running_var": one, "training": True})
+    declared = Declaration("", running_variance="biased", conventions={"max_pool_nan": "drop"})
+    assert caught([case], declaration=declared) == caught([case])
+    assert not {"gamma left out", "beta left out"} & set(map(str, caught([case], declaration=declared)))
 
 
 def test_a_buffer_and_a_race_are_caught_only_by_who_asks_for_them():

@@ -97,6 +97,48 @@ def test_inputs_that_are_missing_or_too_many_are_named(inputs):
         model.run(inputs)
 
 
+def test_one_array_is_one_input_and_its_rows_are_none():
+    model = NpreparamBackend.prepare(graph(helper.make_node("Neg", ["a"], ["y"]), inputs="a", outputs="y"))
+    x = np.float32([1, 2])
+    assert model.run(x)[0].tolist() == model.run([x])[0].tolist() == [-1, -2]
+    with pytest.raises(ValueError, match="must be the graph's: a"):
+        model.run({"a": x, "b": x})
+
+
+INFINITE = np.float32([1, np.inf, 0, -2])
+
+
+@pytest.mark.parametrize(("operator", "inputs", "expected"), [
+    ("Slice", [np.float32([1, 2, 3]), [-8], [-9], [0], [-1]], [1]),     # a start is clamped into the array, unlike NumPy's
+    ("Slice", [np.float32([1, 2, 3]), [8], [-9], [0], [-2]], [3, 1]),
+    ("PRelu", [INFINITE, np.float32([np.inf, 2, 2, 2])], [1, np.inf, 0, -4]),
+    ("Abs", [-INFINITE], [1, np.inf, 0, 2]),
+    ("MatMul", [np.ones((2, 0), np.float32), np.ones((0, 1), np.float32)], [[0], [0]]),
+    ("MatMul", [np.ones((0, 2, 3), np.float32), np.ones((3, 4), np.float32)], np.zeros((0, 2, 4)).tolist())])
+def test_corners_of_operators(operator, inputs, expected):
+    names = [f"i{place}" for place in range(len(inputs))]
+    arrays = [value if isinstance(value, np.ndarray) else np.array(value, np.int64) for value in inputs]
+    y = NpreparamBackend.run_node(helper.make_node(operator, names, ["y"]), arrays)[0]
+    assert y.dtype == np.float32
+    assert y.tolist() == expected
+
+
+@pytest.mark.parametrize("name", ["SAME_UPPER", "SAME_LOWER"])
+@pytest.mark.parametrize(("kernel", "stride"), [(1, 2), (1, 4), (2, 3), (3, 2)])
+def test_a_transposed_convolution_of_same_padding_is_the_stride_times_as_large(name, kernel, stride):
+    """Also where the kernel is smaller than the stride, so that rows are missing at the end; values by ONNX's formula for the pads."""
+    x, w = np.arange(1, 4, dtype=np.float32).reshape(1, 1, 1, 3), np.arange(1, kernel + 1, dtype=np.float32).reshape(1, 1, 1, kernel)
+    node = helper.make_node("ConvTranspose", ["x", "w"], ["y"], auto_pad=name, strides=[1, stride], kernel_shape=[1, kernel])
+    full = np.zeros(2 * stride + max(kernel, stride), np.float32)
+    for i in range(3):
+        full[i * stride:i * stride + kernel] += x[0, 0, 0, i] * w[0, 0, 0]
+    total = len(full) - 3 * stride
+    begin = total // 2 if name == "SAME_UPPER" else total - total // 2
+    y = NpreparamBackend.run_node(node, [x, w])[0]
+    assert y.shape == (1, 1, 1, 3 * stride)
+    assert y.ravel().tolist() == full[begin:begin + 3 * stride].tolist()
+
+
 def test_what_is_not_supported_is_named():
     model = graph(helper.make_node("Erf", ["a"], ["y"]), inputs="a", outputs="y")
     assert not NpreparamBackend.is_compatible(model)

@@ -70,6 +70,7 @@ def test_the_fixture(tmp_path):
     assert status == 1
     assert "1 failed, 1 passed" in text
     assert "linear float32: FAIL, 4 of 4 elements" in text
+    assert "assertions.py" not in text  # the line that is told is the caller's
 
 
 def test_the_plugin_imports_nothing_of_weight():

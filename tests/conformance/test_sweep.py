@@ -145,6 +145,18 @@ def test_an_object_cannot_be_isolated_and_an_unknown_target_is_refused():
         Job("no_such_module_at_all", isolate=True).runner()
 
 
+def test_a_target_may_declare_that_it_is_to_be_isolated(tmp_path):
+    path = tmp_path / "alone.py"
+    path.write_text("import numpy as np\nfrom npreparam.conformance import Declaration\ndeclaration = Declaration('alone', isolate=True)\n"
+                    "tanh = np.tanh\n")
+    for asked, kind in ((None, isolation.Isolated), (False, InProcess)):
+        runner = Job(str(path), isolate=asked).runner()
+        assert type(runner) is kind
+        runner.close()
+    with pytest.raises(ArgumentError, match="`isolate` needs a target that is named"):
+        Job(SimpleNamespace(tanh=np.tanh, declaration=Declaration("alone", isolate=True))).runner()
+
+
 def test_declarations_are_validated():
     for wrong in ({"momentum": "newest"}, {"running_variance": "best"}, {"dtypes": ("float8",)}, {"profiles": {"float32": "exact"}},
                   {"unsupported": {"conv3d": ("*",)}}):

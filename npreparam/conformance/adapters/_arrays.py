@@ -19,11 +19,15 @@ class Unsupported(NotImplementedError):
 
 
 def framework(module: str, package: str) -> Any:
-    """An installed framework. Raises ImportError that says what to install."""
+    """An installed framework. Raises ImportError that says what to install, or why what is installed does not work."""
     try:
         return importlib.import_module(module)
-    except ImportError:
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != module.partition(".")[0]:
+            raise  # something that the framework itself needs
         raise ImportError(f"this adapter needs {package}, which is not installed: pip install '{package}'") from None
+    except ImportError as error:
+        raise ImportError(f"this adapter needs {package}, which is installed but cannot be imported: {error}") from error
 
 
 def window_of(x_shape: Sequence[int], w_shape: Sequence[int], stride: Size2, padding: Padding, dilation: Size2 = 1, groups: int = 1) -> Window:

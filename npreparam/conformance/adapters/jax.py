@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ class Jax:
         self.jit, self.nhwc = jit, nhwc
 
     def declare(self) -> Declaration:
-        """Version and dtypes; no batch norm of training, no groups in transposed convolutions.
+        """Version and dtypes; no batch norm of training, no groups in transposed convolutions, no number of threads that could be set later on.
 
         An infinity over padding counts nothing in its convolution, but is multiplied by zero in the gradient of the weights.
         """
@@ -34,10 +34,6 @@ class Jax:
         variant = " jit" if self.jit else " NHWC" if self.nhwc else ""
         return Declaration(f"JAX{variant}", jax.__version__, ("float32", "float64", "float16", "bfloat16"),
                            {"batch_norm": ("training",), "conv_transpose2d": ("groups",)}, conventions={"infinity_on_padding": "either"})
-
-    def set_threads(self, count: int) -> None:
-        """How many threads XLA may use, before its first computation."""
-        os.environ["XLA_FLAGS"] = f"--xla_cpu_multi_thread_eigen={'true' if count > 1 else 'false'} intra_op_parallelism_threads={count}"
 
     def conv2d(self, x: Array, w: Array, b: Array | None = None, stride: Size2 = 1, padding: Padding = 0, dilation: Size2 = 1,
                groups: int = 1) -> Array:
@@ -180,20 +176,18 @@ def _pooling(window: Window) -> tuple[tuple[Any, ...], ...]:
     return (1, 1, *window.kernel), (1, 1, *window.stride), _arrays.widths(window)
 
 
-class _wide:
-    """JAX with float64 switched on, which it has not by default."""
+@contextmanager
+def _wide() -> Iterator[Any]:
+    """JAX on the CPU, whatever other devices it has, with float64 switched on, which it has not by default."""
+    import jax
 
-    def __enter__(self) -> Any:
-        import jax
-
-        self.before = jax.config.jax_enable_x64
-        jax.config.update("jax_enable_x64", True)
-        return jax
-
-    def __exit__(self, *_: object) -> None:
-        import jax
-
-        jax.config.update("jax_enable_x64", self.before)
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", True)
+    try:
+        with jax.default_device(jax.devices("cpu")[0]):
+            yield jax
+    finally:
+        jax.config.update("jax_enable_x64", before)
 
 
 eager = Jax()

@@ -23,7 +23,6 @@ class Mlx:
         pools = ("padding:asymmetric", "count_include_pad")
         return Declaration("MLX", version("mlx"), ("float32", "float16", "bfloat16"), {"avg_pool2d": pools, "max_pool2d": pools[:1]})
 
-
     def conv2d(self, x: Array, w: Array, b: Array | None = None, stride: Size2 = 1, padding: Padding = 0, dilation: Size2 = 1,
                groups: int = 1) -> Array:
         """mlx.core.conv_general, plus the bias."""

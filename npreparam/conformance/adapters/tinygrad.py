@@ -20,10 +20,11 @@ class Tinygrad:
     """tinygrad behind the judge's signatures; gradients are those of its autograd through the forward function."""
 
     def declare(self) -> Declaration:
-        """Version and dtypes; transposed convolutions pad symmetrically."""
+        """Version and dtypes; transposed convolutions pad symmetrically. Infinities over padding count nothing, or are multiplied by zero in the
+        gradient of the weights, as its scheduler has it."""
         _tinygrad()
         return Declaration("tinygrad", version("tinygrad"), ("float32", "float64", "float16"), {"conv_transpose2d": ("padding:asymmetric",)},
-                           seconds=120.0)
+                           conventions={"infinity_on_padding": "either"}, seconds=120.0)
 
     def conv2d(self, x: Array, w: Array, b: Array | None = None, stride: Size2 = 1, padding: Padding = 0, dilation: Size2 = 1,
                groups: int = 1) -> Array:
@@ -107,8 +108,7 @@ class Tinygrad:
 
 
 def _tinygrad() -> Any:
-    if shutil.which("clang") is None:
-        os.environ.setdefault("DEV", "PYTHON")  # read once, when tinygrad is imported
+    os.environ.setdefault("DEV", "PYTHON" if shutil.which("clang") is None else "CPU")  # read once, when tinygrad is imported
     return _arrays.framework("tinygrad", "tinygrad")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from npreparam.certified.bounds.profile import STORED
 from npreparam.conformance.case import Case, Key
 from npreparam.conformance.cases.builders import BUILDERS
-from npreparam.conformance.cases.sources import KINDS, RandomSource
+from npreparam.conformance.cases.sources import KINDS, PlainSource, RandomSource
 from npreparam.conformance.cases.tables import TABLES
 from npreparam.conformance.layouts import LAYOUTS
 from npreparam.conformance.relations import BATCHED, OF_CHANNELS, OTHER
@@ -21,6 +21,8 @@ from npreparam.conformance.truth import expected
 SUMS = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad", "conv_transpose2d", "linear", "normal_rsample", "max_pool2d", "avg_pool2d")
 REFUSES_SPECIAL = ("cross_entropy", "bce_with_logits", "log_softmax", "normal_rsample", "normal_log_prob", "gaussian_kl", "batch_norm_grad",
                    "fuse_conv_bn", "fuse_repvgg")  # functions for which `certified` has no answer to NaN and infinities
+WITH_OPTIONS = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad", "conv_transpose2d", "linear", "batch_norm", "batch_norm_grad", "avg_pool2d",
+                "max_pool2d", "fuse_conv_bn", "fuse_repvgg")  # functions that a target may offer without some of their arguments
 EXACT_KINDS = ("impulse", "address", "lattice")
 
 
@@ -85,6 +87,9 @@ def _relation(key: Key, rng: np.random.Generator) -> Case:
 def _random(key: Key, rng: np.random.Generator) -> Case:
     kinds = [kind for kind in KINDS if kind != "special" or key.op not in REFUSES_SPECIAL]
     kind = kinds[key.index % len(kinds)]
+    if key.index == 0 and key.op in WITH_OPTIONS:  # a target that has none of the options is asked about rounding all the same
+        arguments = BUILDERS[key.op][1](PlainSource(rng, key.dtype, kind), TABLES[key.op][0][1])
+        return Case(key.op, arguments, key.phase, f"{kind}, plain", key)
     arguments = _drawn(key.op, RandomSource(rng, key.dtype, kind))
     if kind == "special" and arguments.get("training"):
         del arguments["training"]

@@ -59,14 +59,14 @@ def conv2d(source: Source, geometry: Arguments) -> Arguments:
 
 def conv2d_input_grad(source: Source, geometry: Arguments) -> Arguments:
     """With respect to the input."""
-    return {"gy": source.array(_output_shape(geometry), "first"), "w": source.array(geometry["w_shape"]), "input_shape": geometry["x_shape"],
-            **_attributes(geometry)}
+    return {"gy": source.array(_output_shape(geometry), "first"), "w": source.array(geometry["w_shape"], along=0),
+            "input_shape": geometry["x_shape"], **_attributes(geometry)}
 
 
 def conv2d_weight_grad(source: Source, geometry: Arguments) -> Arguments:
     """With respect to the weights."""
-    return {"gy": source.array(_output_shape(geometry), "first"), "x": source.array(geometry["x_shape"]), "weight_shape": geometry["w_shape"],
-            **_attributes(geometry)}
+    return {"gy": source.array(_output_shape(geometry), "first", along=0), "x": source.array(geometry["x_shape"], along=0),
+            "weight_shape": geometry["w_shape"], **_attributes(geometry)}
 
 
 def conv_transpose2d(source: Source, geometry: Arguments) -> Arguments:
@@ -75,11 +75,11 @@ def conv_transpose2d(source: Source, geometry: Arguments) -> Arguments:
     lost = tuple(n - m for n, m in zip(geometry["x_shape"][2:], window.transposed_size(shape[2:]), strict=True))
     geometry = {**geometry, "padding": window.padding}
     more = {"output_padding": lost} if any(lost) and all(0 <= n < s for n, s in zip(lost, window.stride, strict=True)) else {}
-    if window.transposed_size(shape[2:]) < (1, 1) or min(window.transposed_size(shape[2:])) < 1:
+    if min(window.transposed_size(shape[2:])) < 1:
         geometry["padding"] = ((0, 0), (0, 0))
         more = {}
     bias = {"b": source.array((geometry["w_shape"][1] * window.groups,))} if source.choice((False, True)) else {}
-    return {"x": source.array(shape, "first"), "w": source.array(geometry["w_shape"]), **bias, **_attributes(geometry), **more}
+    return {"x": source.array(shape, "first"), "w": source.array(geometry["w_shape"], along=0), **bias, **_attributes(geometry), **more}
 
 
 def pool_geometry(source: Source) -> Arguments:

@@ -28,8 +28,11 @@ class Source(Protocol):
     def choice(self, options: Sequence[Any]) -> Any:
         """One of the options, simplest first."""
 
-    def array(self, shape: Shape, role: str = "") -> Array:
-        """Numbers; `role` is "first" for the data, "positive" for a variance or a deviation, "target" for one within [0, 1], "" otherwise."""
+    def array(self, shape: Shape, role: str = "", along: int = 1) -> Array:
+        """Numbers; `role` is "first" for the data, "positive" for a variance or a deviation, "target" for one within [0, 1], "" otherwise.
+
+        `along` is the axis that a sum of products runs along, if any does.
+        """
 
 
 class RandomSource:
@@ -46,10 +49,22 @@ class RandomSource:
         """Uniform."""
         return options[self.integer(0, len(options) - 1)]
 
-    def array(self, shape: Shape, role: str = "") -> Array:
+    def array(self, shape: Shape, role: str = "", along: int = 1) -> Array:
         """Numbers of the kind, rounded to the dtype."""
         with np.errstate(all="ignore"):
-            return self._positive(shape, role) if role in ("positive", "target") else self._numbers(shape, role).astype(self.dtype)
+            if role in ("positive", "target"):
+                return self._positive(shape, role)
+            return self._opposite(self._numbers(shape, role), role, along).astype(self.dtype)
+
+    def _opposite(self, values: NDArray[np.float64], role: str, along: int) -> NDArray[np.float64]:
+        """Of the kind "cancelling", halves of the data along an axis are opposite to some ulps, and those of what it is multiplied by alike."""
+        if self.kind != "cancelling" or values.ndim <= along:
+            return values
+        halves = np.moveaxis(values, along, 0)
+        half = len(halves) // 2
+        apart = 1 + 2.0 ** (1 - self.form.precision) * self.rng.integers(-2, 3, halves[:half].shape)
+        halves[half:2 * half] = -halves[:half].astype(self.dtype) * apart if role == "first" else halves[:half]
+        return values
 
     def _positive(self, shape: Shape, role: str) -> Array:
         if self.kind in ("lattice", "address", "impulse"):
@@ -73,9 +88,6 @@ class RandomSource:
             return values * 2.0 ** rng.integers(-6, 7, shape)
         if self.kind == "one sign":
             return np.abs(values) + 0.5
-        if self.kind == "cancelling" and values.ndim > 1:
-            half = shape[1] // 2
-            values[:, half:2 * half] = -values[:, :half] * (1 + 2.0 ** -self.form.precision * rng.integers(-2, 3))
         if role != "first":
             return values
         if self.kind == "offset":
@@ -88,3 +100,11 @@ class RandomSource:
             places = rng.integers(0, size, 2)
             values.reshape(-1)[places] = rng.choice([np.nan, np.inf, -np.inf], 2)
         return values
+
+
+class PlainSource(RandomSource):
+    """The same numbers, and of all options the simplest, so that every target that offers a function has them."""
+
+    def choice(self, options: Sequence[Any]) -> Any:
+        """The first."""
+        return options[0]

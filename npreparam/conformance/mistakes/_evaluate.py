@@ -14,9 +14,10 @@ from npreparam.conformance.case import Case
 from npreparam.conformance.layouts import arranged
 from npreparam.conformance.mistakes._ball import Ball
 from npreparam.conformance.mistakes._registry import Mistake
-from npreparam.conformance.mistakes._right import RIGHT, right
+from npreparam.conformance.mistakes._right import RIGHT, right, right_of
 from npreparam.conformance.runner import quietly
 from npreparam.conformance.signatures import PARAMETERS, REQUIRED
+from npreparam.conformance.target import Declaration
 
 Array = NDArray[Any]
 NOT_APPLICABLE = (ValueError, TypeError, IndexError, ZeroDivisionError)  # of NumPy and the right functions, for what they do not take
@@ -50,10 +51,10 @@ def expanded(op: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {**found, **{name: value for name, value in resolved.items() if name in found}}
 
 
-def call(mistakes: Sequence[Mistake], arguments: Mapping[str, Any]) -> tuple[Any, ...]:
+def call(mistakes: Sequence[Mistake], arguments: Mapping[str, Any], declared: Declaration | None = None) -> tuple[Any, ...]:
     """The results of one mistake, or of one with others inside, always as a tuple. Raises what NumPy raises where it does not apply."""
     outer, *inner = mistakes
-    functions = right(**{outer.op: lambda **given: _single(call(inner, given))}) if inner else RIGHT
+    functions = right(**{outer.op: lambda **given: _single(call(inner, given, declared))}) if inner else right_of(declared)
     with quietly():
         return _as_tuple(outer.function(functions, **arguments))
 
@@ -66,18 +67,18 @@ def _single(results: tuple[Any, ...]) -> Any:
     return results if len(results) > 1 else results[0]
 
 
-def wrong(mistakes: Sequence[Mistake], op: str, arguments: Mapping[str, Any]) -> tuple[Array, ...]:
+def wrong(mistakes: Sequence[Mistake], op: str, arguments: Mapping[str, Any], declared: Declaration | None = None) -> tuple[Array, ...]:
     """The mistaken results in the format of the arguments, which lie in memory as they do; float16 and bfloat16 by way of float32."""
     dtype = next(value.dtype for value in _arrays(arguments))
     wide = np.dtype(np.float32) if dtype.itemsize < 4 else dtype
     converted = {name: _mapped(value, lambda x: x if x.dtype == wide else x.astype(wide)) for name, value in arguments.items()}
-    results = call(mistakes, expanded(op, converted))
+    results = call(mistakes, expanded(op, converted), declared)
     with quietly():
         return tuple(np.array(result, dtype=dtype) for result in results)
 
 
-def mistaken(mistakes: Sequence[Mistake], case: Case) -> tuple[Array, ...] | None:
-    """The mistaken results of a case in its format, or None where the mistake does not apply.
+def mistaken(mistakes: Sequence[Mistake], case: Case, declared: Declaration | None = None) -> tuple[Array, ...] | None:
+    """The mistaken results of a case in its format, under the conventions declared, or None where the mistake does not apply.
 
     >>> from npreparam.conformance.mistakes import mistake_named
     >>> flipped = mistake_named("conv2d", "kernel flipped in width")
@@ -85,13 +86,13 @@ def mistaken(mistakes: Sequence[Mistake], case: Case) -> tuple[Array, ...] | Non
     array([4.], dtype=float32)
     """
     try:
-        results = wrong(mistakes, case.op, {name: arranged(value, case.layout) for name, value in case.arguments.items()})
+        results = wrong(mistakes, case.op, {name: arranged(value, case.layout) for name, value in case.arguments.items()}, declared)
     except NOT_APPLICABLE:
         return None
     return tuple(np.full_like(result, np.nan) for result in results) if _reads_buffer(mistakes, case) else results
 
 
-def balls(mistakes: Sequence[Mistake], case: Case, profile: Profile) -> tuple[Ball, ...] | None:
+def balls(mistakes: Sequence[Mistake], case: Case, profile: Profile, declared: Declaration | None = None) -> tuple[Ball, ...] | None:
     """The mistaken results of a case with the radii of a profile, or None where the mistake does not apply; of no mistakes, the right ones.
 
     >>> from npreparam.certified.bounds import profile_named
@@ -106,7 +107,7 @@ def balls(mistakes: Sequence[Mistake], case: Case, profile: Profile) -> tuple[Ba
 
     try:
         arguments = {name: _mapped(value, lifted) for name, value in expanded(case.op, case.arguments).items()}
-        results = call(mistakes, arguments) if mistakes else _as_tuple(getattr(RIGHT, case.op)(**arguments))
+        results = call(mistakes, arguments, declared) if mistakes else _as_tuple(getattr(right_of(declared), case.op)(**arguments))
     except NOT_APPLICABLE:
         return None
     if _reads_buffer(mistakes, case):

@@ -19,6 +19,7 @@ from npreparam._shapes import Pair, Sides, extent
 from npreparam.certified.bounds import Profile
 from npreparam.conformance.mistakes._ball import Ball
 from npreparam.conformance.signatures import OPS, PARAMETERS, outputs_of
+from npreparam.conformance.target import Declaration
 from npreparam.conformance.truth import bound
 
 BILINEAR = {"conv2d": ("x", "w"), "conv2d_input_grad": ("gy", "w"), "conv2d_weight_grad": ("gy", "x"), "conv_transpose2d": ("x", "w"),
@@ -154,3 +155,20 @@ def right(**replaced: Callable[..., Any]) -> SimpleNamespace:
 
 
 RIGHT = right()
+
+
+def biased_batch_norm(*args: Any, **kwargs: Any) -> Any:
+    """The right batch norm of who declares that the running variance is blended with the biased estimate."""
+    given = {**dict(zip(PARAMETERS["batch_norm"], args, strict=False)), **kwargs}
+    whole = RIGHT.batch_norm(**given)
+    if not given["training"]:
+        return whole
+    x, old, momentum = given["x"], given["running_var"], given["momentum"]
+    unbiased = RIGHT.batch_norm(**{**given, "running_var": np.zeros_like(old), "momentum": 1.0})[2]
+    n = x.size // max(1, x.shape[1])
+    return *whole[:2], old * (1 - momentum) + unbiased * (momentum * (n - 1) / max(1, n))
+
+
+def right_of(declared: Declaration | None) -> SimpleNamespace:
+    """All right functions under the conventions that a target declares."""
+    return right(batch_norm=biased_batch_norm) if declared is not None and declared.running_variance == "biased" else RIGHT

@@ -12,15 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npreparam import fuse, ops
-from npreparam._errors import ArgumentError
 from npreparam.certified.bounds import Profile
 from npreparam.conformance.case import Case, Level
-from npreparam.conformance.grade import GRADES, grades
+from npreparam.conformance.grade import GRADES, allows_no_error, grades
 from npreparam.conformance.mistakes._evaluate import mistaken, wrong
 from npreparam.conformance.mistakes._registry import MISTAKES, Mistake, mistakes_of
 from npreparam.conformance.signatures import OPS, PARAMETERS
 from npreparam.conformance.target import Declaration
-from npreparam.conformance.truth import Truth, truths
+from npreparam.conformance.truth import Truth, UnboundedError, truths
 from npreparam.exact.rounding import dtype_of
 
 Array = NDArray[Any]
@@ -105,22 +104,28 @@ def differs(outputs: tuple[Array, ...] | None, found: tuple[Truth, ...], exact: 
 def caught(cases: Iterable[Case], profile: Profile | None = None, declaration: Declaration | None = None) -> list[Mistake]:
     """The known mistakes that these cases would have found: those with a result beyond the bound in one of them.
 
+    `profile` replaces the declared arithmetic. Mistakes follow the usual conventions, whatever is declared.
+
     >>> x, w = np.float32([[[[1, 2]]]]), np.ones((1, 1, 1, 2), np.float32)
     >>> flipped = "kernel flipped in width"
     >>> [flipped in map(str, caught([Case("conv2d", {"x": x, "w": kernel})])) for kernel in (w, x)]    # ones do not tell
     [False, True]
     """
+    declared = dataclasses.replace(declaration or Declaration(""), running_variance="unbiased", conventions={})
     found: set[Mistake] = set()
     for case in cases:
         open_ = [mistake for mistake in mistakes_of(case.op) if mistake not in found]
         if not open_:
             continue
-        try:
-            right = truths(case, declaration or Declaration(""), profile)
-        except ArgumentError:
+        if case.refused:
             found.update(mistake for mistake in open_ if mistake.refused and mistaken([mistake], case) is not None)
             continue
-        found.update(mistake for mistake in open_ if is_visible(mistake, case) and differs(mistaken([mistake], case), right, case.exact))
+        used = profile or declared.profile(case.dtype)
+        try:
+            right, exact = truths(case, declared, used), allows_no_error(case, used)
+        except UnboundedError:
+            continue
+        found.update(mistake for mistake in open_ if is_visible(mistake, case) and differs(mistaken([mistake], case), right, exact))
     return [mistake for mistake in MISTAKES.values() if mistake in found]
 
 

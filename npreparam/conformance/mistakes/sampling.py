@@ -88,7 +88,8 @@ mistake("gaussian_kl", "logvar taken for log(sigma)", lambda right, mu, logvar: 
 mistake("gaussian_kl", "logvar taken for the variance", lambda right, mu, logvar: (mu * mu + logvar - np.log(logvar) - 1.0) * 0.5,
         look="logvar is a logarithm", example={"mu": row(1), "logvar": row(2)})
 mistake("gaussian_kl", "log of exp(logvar): log(0)", lambda right, mu, logvar: (mu * mu + np.exp(logvar) - np.log(np.exp(logvar)) - 1.0) * 0.5,
-        seen="tinygrad#1192, mlx#642 (KNOWN_BUGS 28)", look="exp underflows where the logarithm is still wanted",
+        seen="tinygrad#1192, mlx#642 in samplers, which no judged function is (KNOWN_BUGS 28)",
+        look="exp underflows where the logarithm is still wanted",
         example={"mu": row(0), "logvar": row(-104)})
 mistake("gaussian_kl", "mean not squared", lambda right, mu, logvar: right.gaussian_kl(mu=np.zeros_like(mu), logvar=logvar) + mu / 2, look="mu^2",
         example={"mu": row(2), "logvar": row(1)})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -38,14 +38,15 @@ class Prepared(BackendRep):  # type: ignore[misc]
         self.input_names = [value.name for value in model.graph.input if value.name not in self.constants]
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """The graph's outputs for its inputs: arrays in the graph's order, or by name.
+        """The graph's outputs for its inputs: arrays in the graph's order, one array alone, or arrays by name.
 
         Raises ArgumentError (an input that is missing or too many), and what the operators raise.
         """
-        values = dict(self.constants)
-        values |= inputs if isinstance(inputs, Mapping) else dict(zip(self.input_names, inputs, strict=False))
-        missing = [name for name in self.input_names if name not in values]
-        if missing or (isinstance(inputs, Sequence) and len(inputs) > len(self.input_names)):
+        inputs = [inputs] if isinstance(inputs, np.ndarray) else inputs  # whose rows are no inputs
+        given = dict(inputs) if isinstance(inputs, Mapping) else dict(zip(self.input_names, inputs, strict=False))
+        values = {**self.constants, **given}
+        known = {value.name for value in self.graph.input} | self.constants.keys()
+        if any(name not in values for name in self.input_names) or len(given) < len(inputs) or not given.keys() <= known:
             raise ArgumentError(f"`inputs` ({len(inputs)}) must be the graph's: {', '.join(self.input_names) or 'none'}")
         for node in self.graph.node:
             results = _evaluate(node, [values[name] if name else None for name in node.input], self.version)

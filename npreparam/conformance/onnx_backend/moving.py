@@ -103,9 +103,9 @@ def cut(node: Node) -> Array:
     index: list[slice] = [slice(None)] * x.ndim
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         n = x.shape[axis]
-        low, high = (0, n) if step > 0 else (-1, n - 1)  # where a walk may stand and end
-        first, last = (min(max(i + n if i < 0 else i, low), high) for i in (start, end))
-        index[axis] = slice(max(first, 0), None if last < 0 else last, step) if step > 0 or first >= 0 else slice(0, 0)
+        low, high = (0, n) if step > 0 else (-1, n - 1)  # where a walk may end; unlike NumPy's, it begins within the array in any case
+        first, last = (min(max(i + n if i < 0 else i, least), high) for i, least in ((start, 0), (end, low)))
+        index[axis] = slice(first, None if last < 0 else last, step)
     return rearranged(lambda places: ops.getitem(places, tuple(index)), x)
 
 

@@ -87,9 +87,9 @@ def _transposed(node: Node, axis: Axis, more: int, wanted: int | None) -> tuple[
     if wanted is None:
         return axis, more
     total = axis.stride * (axis.size - 1) + more + extent(axis.kernel, axis.dilation) - wanted
-    small = total // 2
-    before, after = (small, total - small) if name == "SAME_UPPER" else (total - small, small)
-    return Axis(axis.size, axis.kernel, axis.stride, max(before, 0), max(after, 0), axis.dilation), more + max(0, -after)
+    small = max(0, total) // 2
+    before, after = (small, max(0, total) - small) if name == "SAME_UPPER" else (max(0, total) - small, small)
+    return Axis(axis.size, axis.kernel, axis.stride, before, after, axis.dilation), more + max(0, -total)
 
 
 def conv_transpose(node: Node) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import reduce
 from typing import Any
@@ -35,7 +36,7 @@ def prelu(node: Node) -> Array:
     x, slope = node.inputs
     if node.version < 7 and slope.size > 1:
         slope = slope.reshape((-1,) + (1,) * (x.ndim - 2))
-    return computed(lambda x, slope: ops.sub(ops.relu(x), ops.mul(slope, ops.relu(ops.neg(x)))), x, slope)
+    return computed(lambda x, slope: ops.where(x > 0, x, ops.mul(slope, x)), x, slope)
 
 
 def reduction(function: Callable[..., Array]) -> Row:
@@ -62,16 +63,10 @@ def matmul(node: Node) -> Array:
     def product(a: Array, b: Array) -> Array:
         rows, columns = (a.reshape(1, -1) if a.ndim == 1 else a), (b.reshape(-1, 1) if b.ndim == 1 else b)
         stack = np.broadcast_shapes(rows.shape[:-2], columns.shape[:-2])
-        a3 = ops.broadcast_to(rows, (*stack, *rows.shape[-2:])).reshape(-1, *rows.shape[-2:])
-        b3 = ops.broadcast_to(columns, (*stack, *columns.shape[-2:])).reshape(-1, *columns.shape[-2:])
-        y = np.stack([ops.matmul(m, k) for m, k in zip(a3, b3, strict=True)])
+        a3, b3 = (np.broadcast_to(m, (*stack, *m.shape[-2:])).reshape(math.prod(stack), *m.shape[-2:]) for m in (rows, columns))
+        y = np.array([ops.matmul(m, k) for m, k in zip(a3, b3, strict=True)], a.dtype)
         return y.reshape(stack + (rows.shape[-2:-1] if a.ndim > 1 else ()) + (columns.shape[-1:] if b.ndim > 1 else ()))
     return computed(product, *node.inputs)
-
-
-def magnitude(x: Array) -> Array:
-    """|x| = relu(x) + relu(-x)."""
-    return ops.add(ops.relu(x), ops.relu(ops.neg(x)))
 
 
 def several(function: Callable[[Array, Array], Array], divide: bool = False) -> Row:
@@ -82,7 +77,7 @@ def several(function: Callable[[Array, Array], Array], divide: bool = False) -> 
 
 
 OPERATORS: dict[str, Row] = {
-    "Abs": plain(magnitude),
+    "Abs": plain(ops.abs),
     "Add": broadcast(ops.add),
     "AveragePool": spatial.average_pool,
     "BatchNormalization": losses.batch_normalization,
@@ -122,7 +117,7 @@ OPERATORS: dict[str, Row] = {
     "Softmax": losses.over_axis(ops.softmax),
     "SoftmaxCrossEntropyLoss": losses.cross_entropy,
     "Softplus": plain(ops.softplus),
-    "Softsign": plain(lambda x: ops.div(x, ops.add(magnitude(x), 1.0))),
+    "Softsign": plain(lambda x: ops.div(x, ops.add(ops.abs(x), 1.0))),
     "Split": moving.split,
     "Sqrt": plain(ops.sqrt),
     "Squeeze": moving.squeeze,

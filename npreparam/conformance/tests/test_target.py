@@ -11,7 +11,8 @@ import pytest
 from npreparam._errors import ArgumentError
 from npreparam.conformance.assertions import described
 from npreparam.conformance.case import Level
-from npreparam.conformance.sweep import judged, round_keys
+from npreparam.conformance.rounds import round_keys
+from npreparam.conformance.sweep import judged
 from npreparam.pytest_plugin import trial_of
 
 SHOWN = 3  # failures told in full
