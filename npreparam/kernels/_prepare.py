@@ -10,6 +10,7 @@ from npreparam.kernels._compile import kernel
 from npreparam.kernels._memory import Strided
 from npreparam.kernels._plan import Plan, Source
 from npreparam.kernels._tile import clear_half, copy_half, half_lanes, split_vector
+from npreparam.kernels._transpose import transpose
 
 PACKED_AT_ONCE = 64  # taps whose packed weights stay in the first-level cache while the rows are gone through
 
@@ -134,6 +135,9 @@ def pack_block(task: int, w: Strided, plan: Plan, packed: Any) -> None:
     base = task * taps * tile_rows
     start = w.start + group * plan.weight_strides[0] + block * tile_rows * plan.weight_strides[1]
     live = min(tile_rows, plan.rows - block * tile_rows)
+    if plan.adjacent and live == tile_rows:
+        transpose(w.span, start, plan.weight_strides[1], (live, taps), packed, base, tile_rows)
+        return
     for first in range(0, taps, PACKED_AT_ONCE):
         for i in range(live):
             row = start + i * plan.weight_strides[1]

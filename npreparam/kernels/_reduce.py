@@ -27,6 +27,7 @@ from npreparam.kernels._pointers import borrowed
 from npreparam.kernels._prepare import clear, fill_channel
 from npreparam.kernels._scratch import scratch
 from npreparam.kernels._tile import outer_tile
+from npreparam.kernels._transpose import transpose
 
 Array = NDArray[Any]
 TAP_ROWS = _cpu.ROWS
@@ -43,14 +44,19 @@ def transpose_channels(image: int, vector: int, gy: Strided, size: Pair, plan: R
     group, block = divmod(vector, per_group)
     live = min(lanes, plan.rows - block * lanes)
     start = gy.start + image * gy.strides[0] + (group * plan.rows + block * lanes) * gy.strides[1]
-    for r in range(size[0]):
-        for c in range(size[1]):
-            at = start + r * gy.strides[2] + c * gy.strides[3]
-            for lane in range(live):
-                target[uintp(base + lane)] = gy.span[uintp(at + lane * gy.strides[1])]
-            for lane in range(live, lanes):
-                target[uintp(base + lane)] = 0
-            base += lanes
+    rows, columns = (1, size[0] * size[1]) if gy.strides[2] == size[1] and gy.strides[3] == 1 else size
+    for r in range(rows):
+        at = start + r * gy.strides[2]
+        if gy.strides[3] == 1:
+            transpose(gy.span, at, gy.strides[1], (live, columns), target, base, lanes)
+        else:
+            for c in range(columns):
+                for lane in range(live):
+                    target[uintp(base + c * lanes + lane)] = gy.span[uintp(at + c * gy.strides[3] + lane * gy.strides[1])]
+        if live < lanes:
+            for c in range(columns):
+                clear(target, base + c * lanes + live, base + (c + 1) * lanes)
+        base += columns * lanes
 
 
 class Operands(NamedTuple):
@@ -132,10 +138,9 @@ def store_tile(task: int, room: int, plan: Reduction, data: Operands) -> None:
     tap = tile * TAP_ROWS
     for half in range(halves):
         at = half * (data.sums.size // halves) + room * TAP_ROWS * lanes
-        for lane in range(min(lanes, plan.rows - block * lanes)):
-            at_gw = half * (data.gw.size // halves) + (group * plan.rows + block * lanes + lane) * plan.taps + tap
-            for i in range(min(TAP_ROWS, plan.taps - tap)):
-                data.gw[uintp(at_gw + i)] = data.sums[uintp(at + i * lanes + lane)]
+        at_gw = half * (data.gw.size // halves) + (group * plan.rows + block * lanes) * plan.taps + tap
+        size = min(TAP_ROWS, plan.taps - tap), min(lanes, plan.rows - block * lanes)
+        transpose(data.sums, at, lanes, size, data.gw, at_gw, plan.taps)
 
 
 @kernel

@@ -24,6 +24,7 @@ from npreparam.kernels._memory import Strided, strided
 from npreparam.kernels._pointers import borrowed
 from npreparam.kernels._scratch import scratch
 from npreparam.kernels._tile import NO_SEAM, panel_tile, single_tile, tile, unpacked_panel_tile, unpacked_tile
+from npreparam.kernels._transpose import transpose
 
 Array = NDArray[Any]
 SMALL_PRODUCT = 1_500_000  # multiply-adds below which waking a second thread costs more than it saves
@@ -67,6 +68,8 @@ def copy_across(source: Any, at: int, near: int, far: int, live: int, width: int
         for k in range(inner):
             for j in range(live):
                 target[uintp(base + k * width + j)] = source[uintp(at + k * far + j)]
+    elif far == 1:
+        transpose(source, at, near, (live, inner), target, base, width)
     else:
         for first in range(0, inner, COPIED_AT_ONCE):
             for j in range(live):
@@ -113,7 +116,9 @@ def run_tile(block: int, panel: int, shape: Shape, data: Operands, buffer: Any) 
             unpacked_tile(data.a.span, first, ld, live, x, x0, NO_SEAM, offsets, 0, inner, start, row, floor, target, at, step)
         else:
             unpacked_panel_tile(data.a.span, first, ld, live, x, x0, NO_SEAM, offsets, 0, inner, start, row, floor, target, at, step)
-    if not whole:
+    if not whole and shape.out[0] == 1:
+        transpose(buffer, 0, width, (live, columns), data.y, base, shape.out[1])
+    elif not whole:
         for j in range(columns):
             for i in range(live):
                 data.y[uintp(base + i * shape.out[0] + j * shape.out[1])] = buffer[uintp(i * width + j)]
